@@ -1,0 +1,1 @@
+//! Multi-scale adversarial generation of wavelet details: generators, discriminators, losses.

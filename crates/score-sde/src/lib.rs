@@ -1,0 +1,1 @@
+//! Score-based diffusion models: schedules, preconditioning, samplers, networks and training objectives.

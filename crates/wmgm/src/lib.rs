@@ -1,0 +1,1 @@
+//! Fast multi-scale image generation in the wavelet domain: train, sample, look.
