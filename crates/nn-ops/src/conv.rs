@@ -1,0 +1,343 @@
+//! 2-D convolution with gradients of input, weights and bias.
+//!
+//! On the CPU the common case (odd square kernel, stride 1, "same" padding, one group) runs a direct kernel, 1 x 1 and
+//! all others a matrix product per picture. Elsewhere, and on request ([`crate::path`]), candle's operator.
+
+use crate::cpu::direct;
+use crate::cpu::im2col::{Geometry, bias_gradient};
+use crate::cpu::padded::Plan;
+use crate::path::{self, Path};
+use crate::storage::{cpu_slice, with_slice};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
+};
+use candle_nn::VarBuilder;
+
+/// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dConfig {
+    /// Step between output pixels; at least 1.
+    pub stride: usize,
+    /// Zeros added on each side.
+    pub padding: usize,
+    /// Channels are split into this many independent convolutions.
+    pub groups: usize,
+}
+
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            padding: 0,
+            groups: 1,
+        }
+    }
+}
+
+impl Conv2dConfig {
+    /// Stride 1 and the padding that keeps the size, for an odd kernel.
+    pub fn same(kernel: usize) -> Self {
+        Self {
+            padding: kernel / 2,
+            ..Self::default()
+        }
+    }
+}
+
+/// `y = x * w + b`: x (N, Ci, H, W), w (Co, Ci / groups, Kh, Kw), b (Co); y (N, Co, H', W') with
+/// H' = (H + 2 padding - Kh) / stride + 1.
+///
+/// # Errors
+/// Shapes that do not fit each other, or a kernel larger than the padded picture.
+pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
+    let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
+    if !x.device().is_cpu() || x.dtype() != DType::F32 || path::current() == Path::Reference {
+        let y = x.conv2d(w, cfg.padding, cfg.stride, 1, cfg.groups)?;
+        return match b {
+            Some(b) => y.broadcast_add(&b.reshape((1, geometry.co, 1, 1))?),
+            None => Ok(y),
+        };
+    }
+    let (x, w) = (x.contiguous()?, w.contiguous()?);
+    match b {
+        Some(b) => x.apply_op3(&w, &b.contiguous()?, Op { cfg }),
+        None => x.apply_op2(&w, Op { cfg }),
+    }
+}
+
+fn geometry(x: &Shape, w: &Shape, b: Option<&Shape>, cfg: Conv2dConfig) -> Result<Geometry> {
+    let ([n, ci, h, width], [co, ci_g, kh, kw]) = (x.dims(), w.dims()) else {
+        bail!("conv2d: expected x (N, Ci, H, W) and w (Co, Ci/groups, Kh, Kw), got {x:?} and {w:?}")
+    };
+    let (stride, padding, groups) = (cfg.stride, cfg.padding, cfg.groups);
+    if groups == 0 || stride == 0 || *ci != ci_g * groups || co % groups != 0 {
+        bail!(
+            "conv2d: x {x:?} does not fit w {w:?} with groups {groups}, stride {stride}: the input needs {} channels",
+            ci_g * groups
+        )
+    }
+    if let Some(b) = b
+        && b.dims() != [*co]
+    {
+        bail!("conv2d: the bias has shape {b:?}, the weight {w:?} needs ({co},)")
+    }
+    if h + 2 * padding < *kh || width + 2 * padding < *kw || kh * kw == 0 {
+        bail!(
+            "conv2d: the kernel {kh}x{kw} is larger than the picture {h}x{width} with padding {padding}"
+        )
+    }
+    Ok(Geometry {
+        n: *n,
+        ci: *ci,
+        h: *h,
+        w: *width,
+        co: *co,
+        kh: *kh,
+        kw: *kw,
+        stride,
+        padding,
+        groups,
+        oh: (h + 2 * padding - kh) / stride + 1,
+        ow: (width + 2 * padding - kw) / stride + 1,
+    })
+}
+
+/// The kernel that serves a geometry. Depends on nothing but shapes of one picture.
+#[derive(PartialEq)]
+enum Kernel {
+    Direct3,
+    Gemm,
+}
+
+impl Kernel {
+    fn of(g: &Geometry) -> Self {
+        let same = g.kh == 3 && g.kw == 3 && g.stride == 1 && g.padding == 1 && g.groups == 1;
+        if same { Self::Direct3 } else { Self::Gemm }
+    }
+}
+
+fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+    match Kernel::of(g) {
+        Kernel::Direct3 => {
+            let plan = Plan::new(g.n, g.h, g.w, 3);
+            let packed = direct::pack_weights(w, g.co, g.ci, 9, false);
+            direct::forward::<3>(&plan, &plan.pad(x, g.ci, 1), g.ci, &packed, g.co, b)
+        }
+        Kernel::Gemm => g.forward(x, w, b),
+    }
+}
+
+/// Gradients of input, weights and bias, those asked for.
+fn backward(
+    g: &Geometry,
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    bias: bool,
+) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
+    let db = bias.then(|| bias_gradient(dy, g.co, g.oh * g.ow));
+    let (dx, dw) = match Kernel::of(g) {
+        Kernel::Direct3 => {
+            let plan = Plan::new(g.n, g.h, g.w, 3);
+            let turned = direct::pack_weights(w, g.co, g.ci, 9, true);
+            let dx = direct::forward::<3>(&plan, &plan.pad(dy, g.co, 1), g.co, &turned, g.ci, None);
+            let dw = if g.co >= 8 {
+                direct::weight_gradient::<3>(
+                    &plan,
+                    &plan.pad(x, g.ci, 1),
+                    g.ci,
+                    &plan.pad(dy, g.co, 0),
+                    g.co,
+                )
+            } else {
+                g.weight_gradient(x, dy)
+            };
+            (dx, dw)
+        }
+        Kernel::Gemm => (g.input_gradient(dy, w), g.weight_gradient(x, dy)),
+    };
+    (dx, dw, db)
+}
+
+struct Op {
+    cfg: Conv2dConfig,
+}
+
+impl Op {
+    fn fwd(
+        &self,
+        x: (&CpuStorage, &Layout),
+        w: (&CpuStorage, &Layout),
+        b: Option<(&CpuStorage, &Layout)>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let g = geometry(x.1.shape(), w.1.shape(), b.map(|b| b.1.shape()), self.cfg)?;
+        let bias = b.map(|(s, l)| cpu_slice("conv2d", s, l)).transpose()?;
+        let y = forward(
+            &g,
+            cpu_slice("conv2d", x.0, x.1)?,
+            cpu_slice("conv2d", w.0, w.1)?,
+            bias,
+        );
+        Ok((CpuStorage::F32(y), (g.n, g.co, g.oh, g.ow).into()))
+    }
+
+    fn gradients(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<(Tensor, Tensor, Option<Tensor>)> {
+        let g = geometry(x.shape(), w.shape(), b.map(Tensor::shape), self.cfg)?;
+        let dy = dy.contiguous()?;
+        let (dx, dw, db) = with_slice(x, |x| {
+            with_slice(w, |w| {
+                with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, b.is_some())))
+            })
+        })?;
+        let device = x.device();
+        let db = match db {
+            Some(db) => Some(Tensor::from_vec(db, g.co, device)?),
+            None => None,
+        };
+        Ok((
+            Tensor::from_vec(dx, x.shape(), device)?,
+            Tensor::from_vec(dw, w.shape(), device)?,
+            db,
+        ))
+    }
+}
+
+impl CustomOp2 for Op {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.fwd((s1, l1), (s2, l2), None)
+    }
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, _) = self.gradients(x, w, None, dy)?;
+        Ok((Some(dx), Some(dw)))
+    }
+}
+
+impl CustomOp3 for Op {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.fwd((s1, l1), (s2, l2), Some((s3, l3)))
+    }
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, db) = self.gradients(x, w, Some(b), dy)?;
+        Ok((Some(dx), Some(dw), db))
+    }
+}
+
+/// A convolution layer: parameters `weight` (Co, Ci / groups, K, K) and `bias` (Co).
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    cfg: Conv2dConfig,
+}
+
+impl Conv2d {
+    /// Reads (or, in training, creates with PyTorch's default initialisation) a layer's parameters.
+    pub fn new(
+        ci: usize,
+        co: usize,
+        kernel: usize,
+        cfg: Conv2dConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        Self::with_gain(ci, co, kernel, cfg, 1.0, vb)
+    }
+
+    /// As [`Conv2d::new`], the initial weights and bias multiplied by `gain`; 0 makes a layer that starts silent.
+    pub fn with_gain(
+        ci: usize,
+        co: usize,
+        kernel: usize,
+        cfg: Conv2dConfig,
+        gain: f64,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        if cfg.groups == 0 || ci % cfg.groups != 0 {
+            bail!(
+                "Conv2d: {ci} input channels cannot be split into {} groups",
+                cfg.groups
+            )
+        }
+        let fan_in = ci / cfg.groups * kernel * kernel;
+        // torch: kaiming_uniform(a = sqrt(5)), that is U(-b, b) with b = 1 / sqrt(fan_in), for both.
+        let bound = gain / (fan_in.max(1) as f64).sqrt();
+        let init = candle_nn::Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
+        let init = if gain == 0.0 {
+            candle_nn::Init::Const(0.0)
+        } else {
+            init
+        };
+        Ok(Self {
+            weight: vb.get_with_hints((co, ci / cfg.groups, kernel, kernel), "weight", init)?,
+            bias: Some(vb.get_with_hints(co, "bias", init)?),
+            cfg,
+        })
+    }
+
+    /// A layer from tensors at hand.
+    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>, cfg: Conv2dConfig) -> Self {
+        Self { weight, bias, cfg }
+    }
+
+    /// (Co, Ci / groups, K, K).
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (Co), if the layer has one.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// Stride, padding, groups.
+    pub fn config(&self) -> Conv2dConfig {
+        self.cfg
+    }
+}
+
+impl Module for Conv2d {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        conv2d(x, &self.weight, self.bias.as_ref(), self.cfg)
+    }
+}

@@ -1,0 +1,52 @@
+//! Writing disjoint parts of one buffer from several threads, and buffers that need no zeroing first.
+
+use std::marker::PhantomData;
+
+/// A mutable slice that threads may write at disjoint places.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<'a, T> {
+    ptr: *mut T,
+    len: usize,
+    life: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: access goes through `slice`, whose caller promises disjoint ranges.
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self {
+            ptr: slice.as_mut_ptr(),
+            len: slice.len(),
+            life: PhantomData,
+        }
+    }
+
+    /// The part `start..start + len`.
+    ///
+    /// # Safety
+    /// No other live slice may overlap this range.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start.checked_add(len).is_some_and(|end| end <= self.len));
+        // SAFETY: in bounds by the assert; disjointness is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
+    }
+}
+
+/// A vector of `len` floats with arbitrary content, for kernels that write every element.
+pub(crate) fn scratch(len: usize) -> Vec<f32> {
+    let mut v = Vec::<f32>::with_capacity(len);
+    // SAFETY: the capacity was just reserved and every bit pattern is a valid f32; the callers overwrite all of it
+    // (debug builds fill it with NaN, so that a missed element shows in the tests).
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        v.set_len(len);
+    }
+    if cfg!(debug_assertions) {
+        v.fill(f32::NAN);
+    }
+    v
+}
