@@ -5,9 +5,9 @@
 
 use crate::noise;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
+use candle_nn::VarBuilder;
 use candle_nn::init::{Init, NormalOrUniform};
 use candle_nn::var_builder::SimpleBackend;
-use candle_nn::VarBuilder;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -72,7 +72,11 @@ impl Params {
             }
         }
         for (name, var) in &vars {
-            var.set(&tensors[name].to_dtype(var.dtype())?.to_device(var.device())?)?;
+            var.set(
+                &tensors[name]
+                    .to_dtype(var.dtype())?
+                    .to_device(var.device())?,
+            )?;
         }
         Ok(())
     }
@@ -123,7 +127,10 @@ impl SimpleBackend for Params {
         let mut vars = self.vars.lock().expect("no panic while locked");
         if let Some(var) = vars.get(name) {
             if var.shape() != &s {
-                bail!("parameter {name} exists with shape {:?}, asked for {s:?}", var.shape())
+                bail!(
+                    "parameter {name} exists with shape {:?}, asked for {s:?}",
+                    var.shape()
+                )
             }
             return Ok(var.as_tensor().clone());
         }
@@ -142,6 +149,9 @@ impl SimpleBackend for Params {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.vars.lock().expect("no panic while locked").contains_key(name)
+        self.vars
+            .lock()
+            .expect("no panic while locked")
+            .contains_key(name)
     }
 }

@@ -1,0 +1,220 @@
+//! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), step for step as `torch.optim.AdamW`, with a state that can
+//! be saved.
+
+use crate::simd::multiversion;
+use crate::storage::cpu_slice;
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+/// The optimiser's constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, as a multiple of the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    /// torch's defaults: 1e-3, (0.9, 0.999), 1e-8, 0.01.
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+        }
+    }
+}
+
+/// The constants of one step, as the loop needs them.
+#[derive(Clone, Copy)]
+struct Step {
+    decay: f32,
+    beta1: f32,
+    beta2: f32,
+    step_size: f32,
+    root_correction: f32,
+    eps: f32,
+}
+
+multiversion! {
+    fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], s: Step) {
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut()) {
+            *m += (g - *m) * (1.0 - s.beta1);
+            *v = *v * s.beta2 + g * g * (1.0 - s.beta2);
+            *p = *p * s.decay - s.step_size * *m / (v.sqrt() * s.root_correction + s.eps);
+        }
+    }
+}
+
+/// First and second moment of one variable, and how many steps they have seen.
+#[derive(Debug)]
+struct Moments {
+    first: Vec<f32>,
+    second: Vec<f32>,
+    steps: u64,
+}
+
+/// The in-place update of one variable by its gradient.
+struct Update<'a> {
+    moments: Mutex<&'a mut Moments>,
+    step: Step,
+}
+
+impl InplaceOp2 for Update<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+    fn cpu_fwd(&self, p: &mut CpuStorage, lp: &Layout, g: &CpuStorage, lg: &Layout) -> Result<()> {
+        let g = cpu_slice("adamw", g, lg)?;
+        let (CpuStorage::F32(p), Some((from, to))) = (p, lp.contiguous_offsets()) else {
+            bail!("adamw: the variable must be contiguous f32")
+        };
+        let mut moments = self.moments.lock().expect("no panic while locked");
+        let Moments { first, second, .. } = &mut **moments;
+        update(&mut p[from..to], g, first, second, self.step);
+        Ok(())
+    }
+}
+
+/// AdamW over named variables.
+#[derive(Debug)]
+pub struct AdamW {
+    /// The constants; change `lr` between steps for a schedule.
+    pub config: AdamWConfig,
+    vars: Vec<(String, Var)>,
+    moments: Vec<Moments>,
+}
+
+impl AdamW {
+    /// An optimiser for f32 variables with unique names (see [`crate::Params::named`]).
+    ///
+    /// # Errors
+    /// A variable of another type.
+    pub fn new(vars: Vec<(String, Var)>, config: AdamWConfig) -> Result<Self> {
+        let mut moments = Vec::with_capacity(vars.len());
+        for (name, var) in &vars {
+            if var.dtype() != DType::F32 {
+                bail!(
+                    "AdamW: variable {name} is {:?}, only f32 is trained",
+                    var.dtype()
+                )
+            }
+            moments.push(Moments {
+                first: vec![0.0; var.elem_count()],
+                second: vec![0.0; var.elem_count()],
+                steps: 0,
+            });
+        }
+        Ok(Self {
+            config,
+            vars,
+            moments,
+        })
+    }
+
+    /// One update of every variable that has a gradient; the others keep value and state, as in torch.
+    ///
+    /// # Errors
+    /// A gradient whose shape is not its variable's.
+    pub fn step(&mut self, grads: &GradStore) -> Result<()> {
+        let c = self.config;
+        for ((name, var), moments) in self.vars.iter().zip(&mut self.moments) {
+            let Some(grad) = grads.get(var) else { continue };
+            if grad.shape() != var.shape() {
+                bail!(
+                    "AdamW: gradient of {name} has shape {:?}, not {:?}",
+                    grad.shape(),
+                    var.shape()
+                )
+            }
+            moments.steps += 1;
+            let t = moments.steps as i32;
+            let step = Step {
+                decay: (1.0 - c.lr * c.weight_decay) as f32,
+                beta1: c.beta1 as f32,
+                beta2: c.beta2 as f32,
+                step_size: (c.lr / (1.0 - c.beta1.powi(t))) as f32,
+                root_correction: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
+                eps: c.eps as f32,
+            };
+            let grad = grad.contiguous()?;
+            if var.device().is_cpu() {
+                let moments = Mutex::new(moments);
+                var.inplace_op2(&grad, &Update { moments, step })?;
+            } else {
+                update_elsewhere(var, &grad, moments, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole state: `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME` for every variable.
+    ///
+    /// # Errors
+    /// Only those of allocation.
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut out = HashMap::new();
+        let cpu = candle_core::Device::Cpu;
+        for ((name, var), m) in self.vars.iter().zip(&self.moments) {
+            let tensor = |v: &Vec<f32>| Tensor::from_slice(v, var.shape(), &cpu);
+            out.insert(format!("exp_avg.{name}"), tensor(&m.first)?);
+            out.insert(format!("exp_avg_sq.{name}"), tensor(&m.second)?);
+            out.insert(
+                format!("step.{name}"),
+                Tensor::new(&[m.steps as i64], &cpu)?,
+            );
+        }
+        Ok(out)
+    }
+
+    /// Restores what [`AdamW::state`] gave, to the bit.
+    ///
+    /// # Errors
+    /// A missing name or a wrong shape; nothing is changed then.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let mut loaded = Vec::with_capacity(self.vars.len());
+        for (name, var) in &self.vars {
+            let get = |kind: &str| match state.get(&format!("{kind}.{name}")) {
+                Some(t) => Ok(t),
+                None => bail!("AdamW state: {kind}.{name} is missing"),
+            };
+            let values = |kind: &str| {
+                let t = get(kind)?;
+                if t.shape() != var.shape() {
+                    bail!(
+                        "AdamW state: {kind}.{name} has shape {:?}, not {:?}",
+                        t.shape(),
+                        var.shape()
+                    )
+                }
+                t.flatten_all()?.to_vec1::<f32>()
+            };
+            loaded.push(Moments {
+                first: values("exp_avg")?,
+                second: values("exp_avg_sq")?,
+                steps: get("step")?.reshape(1)?.to_vec1::<i64>()?[0].max(0) as u64,
+            });
+        }
+        self.moments = loaded;
+        Ok(())
+    }
+}
+
+/// The same update on a device without the fused loop; the moments stay on the host.
+fn update_elsewhere(var: &Var, grad: &Tensor, m: &mut Moments, step: Step) -> Result<()> {
+    let mut p = var.flatten_all()?.to_vec1::<f32>()?;
+    let g = grad.flatten_all()?.to_vec1::<f32>()?;
+    update(&mut p, &g, &mut m.first, &mut m.second, step);
+    var.set(&Tensor::from_vec(p, var.shape(), var.device())?)
+}

@@ -1,0 +1,115 @@
+//! An exponential moving average of parameters: the weights that sample, while others train.
+
+use crate::simd::multiversion;
+use crate::storage::with_slice;
+use candle_core::{Device, Result, Tensor, Var, bail};
+use std::collections::HashMap;
+
+multiversion! {
+    fn blend(shadow: &mut [f32], value: &[f32], keep: f32) {
+        for (s, v) in shadow.iter_mut().zip(value) {
+            *s = v + (*s - v) * keep;
+        }
+    }
+}
+
+/// Shadow values of named variables.
+#[derive(Debug)]
+pub struct Ema {
+    decay: f64,
+    steps: u64,
+    vars: Vec<(String, Var)>,
+    shadow: Vec<Vec<f32>>,
+}
+
+impl Ema {
+    /// Starts at the variables' present values. The decay of step t (from 0) is min(decay, (1 + t) / (10 + t)), so
+    /// that early values are forgotten soon.
+    ///
+    /// # Errors
+    /// A variable that is not f32.
+    pub fn new(vars: Vec<(String, Var)>, decay: f64) -> Result<Self> {
+        let shadow = vars
+            .iter()
+            .map(|(_, v)| v.flatten_all()?.to_vec1::<f32>())
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            decay,
+            steps: 0,
+            vars,
+            shadow,
+        })
+    }
+
+    /// Moves every shadow towards its variable.
+    ///
+    /// # Errors
+    /// Only those of the device.
+    pub fn update(&mut self) -> Result<()> {
+        let t = self.steps as f64;
+        let keep = self.decay.min((1.0 + t) / (10.0 + t)) as f32;
+        self.steps += 1;
+        for ((_, var), shadow) in self.vars.iter().zip(&mut self.shadow) {
+            let host = var.to_device(&Device::Cpu)?;
+            with_slice(&host, |value| {
+                blend(shadow, value, keep);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The averaged values by name.
+    ///
+    /// # Errors
+    /// Only those of allocation.
+    pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
+        let named = self.vars.iter().zip(&self.shadow);
+        named
+            .map(|((name, var), s)| {
+                Ok((
+                    name.clone(),
+                    Tensor::from_slice(s, var.shape(), &Device::Cpu)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// The averages and `ema.steps`.
+    ///
+    /// # Errors
+    /// Only those of allocation.
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut state = self.tensors()?;
+        state.insert(
+            "ema.steps".into(),
+            Tensor::new(&[self.steps as i64], &Device::Cpu)?,
+        );
+        Ok(state)
+    }
+
+    /// Restores what [`Ema::state`] gave, to the bit.
+    ///
+    /// # Errors
+    /// A missing name or a wrong shape; nothing is changed then.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let mut loaded = Vec::with_capacity(self.vars.len());
+        for (name, var) in &self.vars {
+            match state.get(name) {
+                Some(t) if t.shape() == var.shape() => loaded.push(t.flatten_all()?.to_vec1()?),
+                Some(t) => bail!(
+                    "EMA state: {name} has shape {:?}, not {:?}",
+                    t.shape(),
+                    var.shape()
+                ),
+                None => bail!("EMA state: {name} is missing"),
+            }
+        }
+        let Some(steps) = state.get("ema.steps") else {
+            bail!("EMA state: ema.steps is missing")
+        };
+        self.steps = steps.reshape(1)?.to_vec1::<i64>()?[0].max(0) as u64;
+        self.shadow = loaded;
+        Ok(())
+    }
+}
