@@ -1,1 +1,5 @@
 //! Multi-scale adversarial generation of wavelet details: generators, discriminators, losses.
+
+pub mod detail;
+
+pub use detail::{DetailDiscriminator, DetailGenerator};

@@ -127,36 +127,39 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
     }
 }
 
-/// Gradients of input, weights and bias, those asked for.
-fn backward(
-    g: &Geometry,
-    x: &[f32],
-    w: &[f32],
-    dy: &[f32],
-    bias: bool,
-) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
-    let db = bias.then(|| bias_gradient(dy, g.co, g.oh * g.ow));
-    let (dx, dw) = match Kernel::of(g) {
+/// Which gradients are wanted: those of tensors that depend on a variable.
+#[derive(Clone, Copy)]
+struct Wanted {
+    x: bool,
+    w: bool,
+    b: bool,
+}
+
+/// Gradients of input, weights and bias, those wanted.
+fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> [Option<Vec<f32>>; 3] {
+    let db = wanted.b.then(|| bias_gradient(dy, g.co, g.oh * g.ow));
+    match Kernel::of(g) {
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
-            let turned = direct::pack_weights(w, g.co, g.ci, 9, true);
-            let dx = direct::forward::<3>(&plan, &plan.pad(dy, g.co, 1), g.co, &turned, g.ci, None);
-            let dw = if g.co >= 8 {
-                direct::weight_gradient::<3>(
-                    &plan,
-                    &plan.pad(x, g.ci, 1),
-                    g.ci,
-                    &plan.pad(dy, g.co, 0),
-                    g.co,
-                )
-            } else {
-                g.weight_gradient(x, dy)
-            };
-            (dx, dw)
+            let dx = wanted.x.then(|| {
+                let turned = direct::pack_weights(w, g.co, g.ci, 9, true);
+                direct::forward::<3>(&plan, &plan.pad(dy, g.co, 1), g.co, &turned, g.ci, None)
+            });
+            let dw = wanted.w.then(|| {
+                // Its register tile holds eight output channels.
+                if g.co < 8 {
+                    return g.weight_gradient(x, dy);
+                }
+                let (x, dy) = (plan.pad(x, g.ci, 1), plan.pad(dy, g.co, 0));
+                direct::weight_gradient::<3>(&plan, &x, g.ci, &dy, g.co)
+            });
+            [dx, dw, db]
         }
-        Kernel::Gemm => (g.input_gradient(dy, w), g.weight_gradient(x, dy)),
-    };
-    (dx, dw, db)
+        Kernel::Gemm => {
+            let dx = wanted.x.then(|| g.input_gradient(dy, w));
+            [dx, wanted.w.then(|| g.weight_gradient(x, dy)), db]
+        }
+    }
 }
 
 struct Op {
@@ -181,30 +184,21 @@ impl Op {
         Ok((CpuStorage::F32(y), (g.n, g.co, g.oh, g.ow).into()))
     }
 
-    fn gradients(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: Option<&Tensor>,
-        dy: &Tensor,
-    ) -> Result<(Tensor, Tensor, Option<Tensor>)> {
+    fn gradients(&self, x: &Tensor, w: &Tensor, b: Option<&Tensor>, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let g = geometry(x.shape(), w.shape(), b.map(Tensor::shape), self.cfg)?;
-        let dy = dy.contiguous()?;
-        let (dx, dw, db) = with_slice(x, |x| {
-            with_slice(w, |w| {
-                with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, b.is_some())))
-            })
-        })?;
-        let device = x.device();
-        let db = match db {
-            Some(db) => Some(Tensor::from_vec(db, g.co, device)?),
-            None => None,
+        let wanted = Wanted {
+            x: x.track_op(),
+            w: w.track_op(),
+            b: b.is_some_and(Tensor::track_op),
         };
-        Ok((
-            Tensor::from_vec(dx, x.shape(), device)?,
-            Tensor::from_vec(dw, w.shape(), device)?,
-            db,
-        ))
+        let dy = dy.contiguous()?;
+        let [dx, dw, db] =
+            with_slice(x, |x| with_slice(w, |w| with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))))?;
+        let tensor = |data: Option<Vec<f32>>, shape: &Shape| {
+            data.map(|d| Tensor::from_vec(d, shape, x.device())).transpose()
+        };
+        let co = Shape::from(g.co);
+        Ok([tensor(dx, x.shape())?, tensor(dw, w.shape())?, tensor(db, &co)?])
     }
 }
 
@@ -228,8 +222,8 @@ impl CustomOp2 for Op {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.gradients(x, w, None, dy)?;
-        Ok((Some(dx), Some(dw)))
+        let [dx, dw, _] = self.gradients(x, w, None, dy)?;
+        Ok((dx, dw))
     }
 }
 
@@ -256,8 +250,8 @@ impl CustomOp3 for Op {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = self.gradients(x, w, Some(b), dy)?;
-        Ok((Some(dx), Some(dw), db))
+        let [dx, dw, db] = self.gradients(x, w, Some(b), dy)?;
+        Ok((dx, dw, db))
     }
 }
 

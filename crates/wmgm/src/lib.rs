@@ -1,1 +1,14 @@
 //! Fast multi-scale image generation in the wavelet domain: train, sample, look.
+
+pub mod bands;
+pub mod bundle;
+pub mod config;
+pub mod data;
+pub mod error;
+pub mod files;
+pub mod model;
+pub mod picture;
+pub mod train;
+
+pub use bundle::Bundle;
+pub use error::{Error, Result};

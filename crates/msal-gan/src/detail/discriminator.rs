@@ -1,0 +1,140 @@
+//! Judges patches of (low, details) at one level; every convolution is spectrally normalised.
+
+use super::level_planes;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+use nn_ops::{Conv2dConfig, Params, avg_pool2x, conv2d, leaky_relu};
+use serde::{Deserialize, Serialize};
+
+/// The discriminator's shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetailDiscriminatorConfig {
+    /// Channels of the picture.
+    pub channels: usize,
+    /// Wavelet levels it serves.
+    pub levels: usize,
+    /// Width of each convolution; the picture is halved after each but the last two.
+    pub widths: Vec<usize>,
+}
+
+impl Default for DetailDiscriminatorConfig {
+    fn default() -> Self {
+        Self {
+            channels: 3,
+            levels: 2,
+            widths: vec![32, 64, 128, 128],
+        }
+    }
+}
+
+/// What a pass through the discriminator is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Training it, the power iterations advancing: once per step.
+    Refine,
+    /// Training it.
+    Train,
+    /// Training the generator: gradients reach the input, the discriminator's own are not computed.
+    Judge,
+}
+
+/// A convolution whose weight is divided by its largest singular value (Miyato et al. 2018, arXiv 1802.05957).
+#[derive(Debug, Clone)]
+struct SpectralConv {
+    weight: Tensor,
+    bias: Tensor,
+    /// Estimate of the left singular vector, refined by one power iteration per training pass. It is a variable only so
+    /// that checkpoints keep it.
+    u: candle_core::Var,
+}
+
+impl SpectralConv {
+    fn new(ci: usize, co: usize, vb: VarBuilder, buffers: &Params, name: &str) -> Result<Self> {
+        let bound = 1.0 / ((ci * 9) as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let vb = vb.pp(name);
+        buffers
+            .builder(vb.device())
+            .get_with_hints(co, &format!("{name}.u"), Init::Randn { mean: 0.0, stdev: 1.0 })?;
+        let u = buffers
+            .named()
+            .into_iter()
+            .find_map(|(n, v)| (n == format!("{name}.u")).then_some(v));
+        let Some(u) = u else { bail!("discriminator: buffer {name}.u was not created") };
+        Ok(Self {
+            weight: vb.get_with_hints((co, ci, 3, 3), "weight", init)?,
+            bias: vb.get_with_hints(co, "bias", Init::Const(0.0))?,
+            u,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        let co = self.weight.dim(0)?;
+        let frozen = |t: &Tensor| if pass == Pass::Judge { t.detach() } else { t.clone() };
+        let (weight, bias) = (frozen(&self.weight), frozen(&self.bias));
+        let flat = weight.flatten_from(1)?;
+        let fixed = flat.detach();
+        // All of u and v is constant for the gradient, as in the paper.
+        let mut u = self.u.as_tensor().reshape((1, co))?.detach();
+        let v = unit(&u.matmul(&fixed)?)?;
+        if pass == Pass::Refine {
+            u = unit(&fixed.matmul(&v.t()?.contiguous()?)?.t()?.contiguous()?)?;
+            self.u.set(&u.flatten_all()?)?;
+        }
+        let sigma = flat.matmul(&v.t()?.contiguous()?)?.mul(&u.t()?.contiguous()?)?.sum_all()?;
+        let weight = weight.broadcast_div(&sigma)?;
+        conv2d(x, &weight, Some(&bias), Conv2dConfig::same(3))
+    }
+}
+
+fn unit(v: &Tensor) -> Result<Tensor> {
+    let norm = v.sqr()?.sum_all()?.sqrt()?;
+    v.broadcast_div(&(norm + 1e-12)?)
+}
+
+/// Convolutions with LeakyReLU and means in between, to one judgement per patch.
+#[derive(Debug, Clone)]
+pub struct DetailDiscriminator {
+    config: DetailDiscriminatorConfig,
+    convs: Vec<SpectralConv>,
+}
+
+impl DetailDiscriminator {
+    /// Reads or creates the parameters; `buffers` receives the state of the power iterations.
+    ///
+    /// # Errors
+    /// A configuration out of range, a missing or misshapen parameter.
+    pub fn new(config: DetailDiscriminatorConfig, vb: VarBuilder, buffers: &Params) -> Result<Self> {
+        if config.widths.len() < 2 || config.widths.contains(&0) || config.channels == 0 {
+            bail!("detail discriminator: needs at least two widths and one channel: {config:?}")
+        }
+        let mut ch = 4 * config.channels + config.levels;
+        let mut convs = Vec::new();
+        for (i, &width) in config.widths.iter().chain([&1]).enumerate() {
+            convs.push(SpectralConv::new(ch, width, vb.clone(), buffers, &format!("conv{i}"))?);
+            ch = width;
+        }
+        Ok(Self { config, convs })
+    }
+
+    /// Judgements (N, 1, H', W') of low (N, C, H, W) with details (N, 3 C, H, W) at `level`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, low: &Tensor, high: &Tensor, level: usize, pass: Pass) -> Result<Tensor> {
+        let planes = level_planes(low, level, self.config.levels)?;
+        let mut x = Tensor::cat(&[low, high, &planes], 1)?;
+        let last = self.convs.len() - 1;
+        for (i, conv) in self.convs.iter().enumerate() {
+            x = conv.forward(&x, pass)?;
+            if i < last {
+                x = leaky_relu(&x, 0.2)?;
+            }
+            if i + 2 < last {
+                x = avg_pool2x(&x)?;
+            }
+        }
+        Ok(x)
+    }
+}

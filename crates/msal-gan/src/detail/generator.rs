@@ -1,0 +1,186 @@
+//! From a level's low band and noise to its three detail bands, in one pass.
+
+use super::level_planes;
+use candle_core::{Module, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use nn_ops::{
+    Activation, Conv2d, Conv2dConfig, GroupNorm, avg_pool2x, upsample_nearest2x,
+};
+use serde::{Deserialize, Serialize};
+
+const GROUPS: usize = 8;
+const EPS: f64 = 1e-5;
+
+/// The generator's shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetailGeneratorConfig {
+    /// Channels of the picture, 3 for RGB.
+    pub channels: usize,
+    /// Wavelet levels the network serves.
+    pub levels: usize,
+    /// Channels of noise beside the low band.
+    pub noise_channels: usize,
+    /// Width at full, half, quarter ... size; multiples of 8.
+    pub widths: Vec<usize>,
+    /// Residual blocks at each size on the way down (and again on the way up).
+    pub blocks: usize,
+}
+
+impl Default for DetailGeneratorConfig {
+    fn default() -> Self {
+        Self {
+            channels: 3,
+            levels: 2,
+            noise_channels: 4,
+            widths: vec![32, 64, 96],
+            blocks: 1,
+        }
+    }
+}
+
+/// Norm, SiLU, convolution, twice, around an identity or 1 x 1 path.
+#[derive(Debug, Clone)]
+struct ResBlock {
+    norms: [GroupNorm; 2],
+    convs: [Conv2d; 2],
+    skip: Option<Conv2d>,
+}
+
+impl ResBlock {
+    fn new(ci: usize, co: usize, vb: VarBuilder) -> Result<Self> {
+        let same = Conv2dConfig::same(3);
+        let skip = match ci == co {
+            true => None,
+            false => Some(Conv2d::new(ci, co, 1, Conv2dConfig::same(1), vb.pp("skip"))?),
+        };
+        Ok(Self {
+            norms: [
+                GroupNorm::new(GROUPS, ci, EPS, vb.pp("norm1"))?,
+                GroupNorm::new(GROUPS, co, EPS, vb.pp("norm2"))?,
+            ],
+            convs: [
+                Conv2d::new(ci, co, 3, same, vb.pp("conv1"))?,
+                Conv2d::with_gain(co, co, 3, same, 0.1, vb.pp("conv2"))?,
+            ],
+            skip,
+        })
+    }
+}
+
+impl Module for ResBlock {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut h = x.clone();
+        for (norm, conv) in self.norms.iter().zip(&self.convs) {
+            h = conv.forward(&norm.forward_act(&h, Activation::Silu)?)?;
+        }
+        match &self.skip {
+            Some(skip) => skip.forward(x)? + h,
+            None => x + h,
+        }
+    }
+}
+
+/// A residual U-Net: standardised low band (N, C, H, W) and noise (N, Z, H, W) to standardised details (N, 3 C, H, W),
+/// in the order LH, HL, HH, each of C channels.
+#[derive(Debug, Clone)]
+pub struct DetailGenerator {
+    config: DetailGeneratorConfig,
+    first: Conv2d,
+    down: Vec<Vec<ResBlock>>,
+    middle: ResBlock,
+    up: Vec<Vec<ResBlock>>,
+    norm: GroupNorm,
+    last: Conv2d,
+}
+
+impl DetailGenerator {
+    /// Reads or creates the parameters.
+    ///
+    /// # Errors
+    /// A configuration out of range, a missing or misshapen parameter.
+    pub fn new(config: DetailGeneratorConfig, vb: VarBuilder) -> Result<Self> {
+        let c = &config;
+        if c.channels == 0 || c.levels == 0 || c.blocks == 0 || c.widths.is_empty() {
+            bail!("detail generator: channels, levels, blocks and widths must not be zero or empty: {c:?}")
+        }
+        if let Some(w) = c.widths.iter().find(|w| **w == 0 || **w % GROUPS != 0) {
+            bail!("detail generator: width {w} is not a multiple of {GROUPS}")
+        }
+        let inputs = c.channels + c.noise_channels + c.levels;
+        let first = Conv2d::new(inputs, c.widths[0], 3, Conv2dConfig::same(3), vb.pp("first"))?;
+        let mut ch = c.widths[0];
+        let mut down = Vec::new();
+        for (i, &width) in c.widths.iter().enumerate() {
+            let mut stage = Vec::new();
+            for b in 0..c.blocks {
+                stage.push(ResBlock::new(ch, width, vb.pp(format!("down.{i}.{b}")))?);
+                ch = width;
+            }
+            down.push(stage);
+        }
+        let middle = ResBlock::new(ch, ch, vb.pp("middle"))?;
+        let mut up = Vec::new();
+        for (i, &width) in c.widths.iter().enumerate().rev().skip(1) {
+            let mut stage = Vec::new();
+            for b in 0..c.blocks {
+                let skip = if b == 0 { width } else { 0 };
+                stage.push(ResBlock::new(ch + skip, width, vb.pp(format!("up.{i}.{b}")))?);
+                ch = width;
+            }
+            up.push(stage);
+        }
+        Ok(Self {
+            norm: GroupNorm::new(GROUPS, ch, EPS, vb.pp("norm"))?,
+            last: Conv2d::new(ch, 3 * c.channels, 3, Conv2dConfig::same(3), vb.pp("last"))?,
+            first,
+            down,
+            middle,
+            up,
+            config,
+        })
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &DetailGeneratorConfig {
+        &self.config
+    }
+
+    /// Details of `level` (1 is the finest) from its low band and noise.
+    ///
+    /// # Errors
+    /// Channels that do not fit, sizes not divisible by 2^(sizes - 1), a level out of range.
+    pub fn forward(&self, low: &Tensor, noise: &Tensor, level: usize) -> Result<Tensor> {
+        let (n, c, h, w) = low.dims4()?;
+        let factor = 1 << (self.config.widths.len() - 1);
+        let z = self.config.noise_channels;
+        if c != self.config.channels || noise.dims() != [n, z, h, w] || h % factor != 0 || w % factor != 0 {
+            bail!(
+                "detail generator: needs low (N, {}, H, W) and noise (N, {z}, H, W) with H and W divisible by {factor}, got {:?} and {:?}",
+                self.config.channels,
+                low.shape(),
+                noise.shape()
+            )
+        }
+        let planes = level_planes(low, level, self.config.levels)?;
+        let mut x = self.first.forward(&Tensor::cat(&[low, noise, &planes], 1)?)?;
+        let mut skips = Vec::new();
+        for (i, stage) in self.down.iter().enumerate() {
+            if i > 0 {
+                skips.push(x.clone());
+                x = avg_pool2x(&x)?;
+            }
+            x = run(stage, x)?;
+        }
+        x = self.middle.forward(&x)?;
+        for stage in &self.up {
+            let skip = skips.pop().unwrap_or_else(|| x.clone());
+            x = run(stage, Tensor::cat(&[&upsample_nearest2x(&x)?, &skip], 1)?)?;
+        }
+        self.last.forward(&self.norm.forward_act(&x, Activation::Silu)?)
+    }
+}
+
+fn run(stage: &[ResBlock], x: Tensor) -> Result<Tensor> {
+    stage.iter().try_fold(x, |x, block| block.forward(&x))
+}

@@ -1,0 +1,28 @@
+//! The default detail model: a small generator shared by all levels and a patch discriminator, both in the wavelet
+//! domain, trained with the hinge loss and an L1 term.
+//!
+//! The official networks are 60 times larger and judge pictures; here the bands are standardised, so that every level
+//! looks alike to one small network and nothing needs to be transformed back while training.
+
+mod discriminator;
+mod generator;
+mod loss;
+
+pub use discriminator::{DetailDiscriminator, DetailDiscriminatorConfig, Pass};
+pub use generator::{DetailGenerator, DetailGeneratorConfig};
+pub use loss::{hinge_discriminator, hinge_generator, l1};
+
+use candle_core::{Result, Tensor};
+
+/// Constant planes (N, levels, H, W) that tell a network which level it works on: 1 in plane `level` - 1, else 0.
+fn level_planes(x: &Tensor, level: usize, levels: usize) -> Result<Tensor> {
+    let (n, _, h, w) = x.dims4()?;
+    if level == 0 || level > levels {
+        candle_core::bail!("detail network: level {level} is not between 1 and {levels}")
+    }
+    let mut one_hot = vec![0f32; levels];
+    one_hot[level - 1] = 1.0;
+    Tensor::from_vec(one_hot, (1, levels, 1, 1), x.device())?
+        .broadcast_as((n, levels, h, w))?
+        .contiguous()
+}

@@ -1,0 +1,86 @@
+//! The program's commands.
+
+mod progress;
+mod sample;
+mod train;
+
+use clap::{Parser, Subcommand};
+use wmgm::error::{Error, Result};
+
+/// Fast multi-scale image generation in the wavelet domain.
+#[derive(Debug, Parser)]
+#[command(name = "wmgm", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make pictures.
+    Sample(sample::SampleArgs),
+    /// Keep each picture's low band and make its details anew.
+    Regenerate(sample::RegenerateArgs),
+    /// Train a model on a folder of pictures.
+    Train(train::TrainArgs),
+    /// Write the averaged weights of a run as a bundle.
+    Bundle(train::BundleArgs),
+    /// Describe a bundle.
+    Info(sample::InfoArgs),
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DeviceChoice {
+    /// A GPU if this program was built for one and it is there, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}
+
+impl DeviceChoice {
+    fn open(self) -> Result<candle_core::Device> {
+        use candle_core::Device;
+        // A missing CUDA library panics inside candle instead of returning an error.
+        let guarded = |open: fn(usize) -> candle_core::Result<Device>| {
+            std::panic::catch_unwind(|| open(0))
+                .unwrap_or_else(|_| Err(candle_core::Error::Msg("the driver's library could not be loaded".into())))
+        };
+        let named = |name: &str, open| {
+            guarded(open).map_err(|e| {
+                Error::Argument(format!(
+                    "--device {name}: {e}; use --device cpu, or a program built with the feature {name}"
+                ))
+            })
+        };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda => named("cuda", Device::new_cuda),
+            Self::Metal => named("metal", Device::new_metal),
+            Self::Auto if candle_core::utils::cuda_is_available() => {
+                Ok(guarded(Device::new_cuda).unwrap_or(Device::Cpu))
+            }
+            Self::Auto if candle_core::utils::metal_is_available() => {
+                Ok(guarded(Device::new_metal).unwrap_or(Device::Cpu))
+            }
+            Self::Auto => Ok(Device::Cpu),
+        }
+    }
+}
+
+impl Cli {
+    /// Carries out the command.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Sample(args) => args.run(),
+            Command::Regenerate(args) => args.run(),
+            Command::Train(args) => args.run(),
+            Command::Bundle(args) => args.run(),
+            Command::Info(args) => args.run(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `wmgm train` and `wmgm bundle`.
+
+use super::DeviceChoice;
+use super::progress::{TrainBars, stop_flag};
+use std::path::PathBuf;
+use wmgm::bundle::Precision;
+use wmgm::config::TrainConfig;
+use wmgm::error::Result;
+use wmgm::train::{StageChoice, TrainOptions, train, write_bundle};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Stage {
+    /// The diffusion model of the low band.
+    Low,
+    /// The generator of details.
+    High,
+    /// Both.
+    All,
+}
+
+/// Train a model on a folder of pictures.
+///
+/// Pictures of any size are scaled and cropped; broken ones are skipped and named. Checkpoints, metrics (JSON lines) and
+/// preview sheets go to the run's folder. Ctrl-C saves and stops; --resume goes on as if nothing had happened.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// Configuration (TOML).
+    config: PathBuf,
+    /// Folder of pictures, searched with its subfolders.
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder of the run.
+    #[arg(long)]
+    out: PathBuf,
+    /// Which network to train.
+    #[arg(long, value_enum, default_value = "all")]
+    stage: Stage,
+    /// Go on from the last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+impl TrainArgs {
+    pub fn run(self) -> Result<()> {
+        let config = TrainConfig::read(&self.config)?;
+        let options = TrainOptions {
+            data: &self.data,
+            out: &self.out,
+            stage: match self.stage {
+                Stage::Low => StageChoice::Low,
+                Stage::High => StageChoice::High,
+                Stage::All => StageChoice::All,
+            },
+            resume: self.resume,
+        };
+        train(&config, options, &self.device.open()?, &TrainBars::new(stop_flag()))
+    }
+}
+
+/// Write the averaged weights of a run as a bundle.
+#[derive(Debug, clap::Args)]
+pub struct BundleArgs {
+    /// Folder of the run; both networks must have a checkpoint.
+    run: PathBuf,
+    /// Folder of the bundle; an older bundle there is replaced.
+    #[arg(long)]
+    out: PathBuf,
+    /// Store 32-bit floats instead of 16-bit ones.
+    #[arg(long)]
+    f32: bool,
+}
+
+impl BundleArgs {
+    pub fn run(self) -> Result<()> {
+        let precision = if self.f32 { Precision::F32 } else { Precision::F16 };
+        write_bundle(&self.run, &self.out, precision)?;
+        println!("{}", self.out.display());
+        Ok(())
+    }
+}

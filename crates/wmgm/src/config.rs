@@ -1,0 +1,282 @@
+//! What a user writes (a training configuration in TOML) and what a bundle records (`config.json`).
+
+use crate::error::{Error, Result};
+use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
+use score_sde::{Edm, UNetConfig};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Name of the model, for its bundle.
+    pub name: String,
+    /// Seed of everything random in the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Side of the square pictures: 64 to 512, divisible by 2^levels.
+    pub size: usize,
+    /// Wavelet levels; the diffusion model works at `size` / 2^levels.
+    pub levels: usize,
+    /// Wavelet, by its PyWavelets name.
+    #[serde(default = "haar")]
+    pub wavelet: String,
+    /// Licence of the data and so of the weights, recorded in the bundle.
+    #[serde(default)]
+    pub licence: String,
+    /// Whom and what the data's licence asks to name.
+    #[serde(default)]
+    pub attribution: String,
+    /// The low band's diffusion model.
+    pub low: LowConfig,
+    /// The details' generator.
+    pub high: HighConfig,
+    /// How to sample unless told otherwise.
+    #[serde(default)]
+    pub sample: SampleDefaults,
+    /// How often things are saved and shown.
+    #[serde(default)]
+    pub report: ReportConfig,
+}
+
+fn haar() -> String {
+    "haar".into()
+}
+
+/// Training of the low band's score network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowConfig {
+    /// The network.
+    pub unet: UNetConfig,
+    /// Preconditioning and noise levels.
+    #[serde(default)]
+    pub edm: Edm,
+    /// Length and pace.
+    pub optim: OptimConfig,
+}
+
+/// Training of the detail generator and its discriminator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HighConfig {
+    /// The generator.
+    pub generator: DetailGeneratorConfig,
+    /// The discriminator.
+    pub discriminator: DetailDiscriminatorConfig,
+    /// Length and pace of the generator.
+    pub optim: OptimConfig,
+    /// Learning rate of the discriminator.
+    pub discriminator_lr: f64,
+    /// Weight of the L1 term beside the adversarial one.
+    pub l1: f64,
+    /// Side of the crops at levels larger than this.
+    pub crop: usize,
+}
+
+/// Optimisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimConfig {
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Pictures per step.
+    pub batch: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Adam's first decay.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    /// Adam's second decay.
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    /// Decoupled weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Steps of linear warm-up.
+    #[serde(default)]
+    pub warmup: u64,
+    /// Fraction of `steps`, at the end, over which the rate falls to zero along a cosine.
+    #[serde(default)]
+    pub decay: f64,
+    /// Decay of the averaged weights.
+    pub ema: f64,
+    /// Largest norm of the gradient.
+    #[serde(default = "clip")]
+    pub clip: f64,
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+fn beta2() -> f64 {
+    0.999
+}
+fn clip() -> f64 {
+    1.0
+}
+
+impl OptimConfig {
+    /// The learning rate's factor at a step: a function of the step alone, so that resuming needs no state.
+    pub fn schedule(&self, step: u64) -> f64 {
+        let warm = if step < self.warmup {
+            (step + 1) as f64 / self.warmup as f64
+        } else {
+            1.0
+        };
+        let length = self.decay * self.steps as f64;
+        let left = self.steps.saturating_sub(step) as f64;
+        let cool = if length > 0.0 && left < length {
+            0.5 - 0.5 * (std::f64::consts::PI * left / length).cos()
+        } else {
+            1.0
+        };
+        warm * cool
+    }
+}
+
+/// How a bundle samples by default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleDefaults {
+    /// `heun`, `dpmpp-2m` or `euler`.
+    pub sampler: String,
+    /// Steps of the sampler.
+    pub steps: usize,
+}
+
+impl Default for SampleDefaults {
+    fn default() -> Self {
+        Self {
+            sampler: "dpmpp-2m".into(),
+            steps: 16,
+        }
+    }
+}
+
+/// Saving and showing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportConfig {
+    /// Steps between lines of metrics.
+    pub log_every: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Steps between preview sheets.
+    pub preview_every: u64,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        Self {
+            log_every: 50,
+            checkpoint_every: 500,
+            preview_every: 1000,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not TOML of this shape, or holds values out of range; the message names file
+    /// and field.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let config: Self = toml::from_str(&text).map_err(|e| Error::Config {
+            path: path.into(),
+            reason: e.to_string(),
+        })?;
+        config.check().map_err(|reason| Error::Config {
+            path: path.into(),
+            reason,
+        })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let fail = |field: &str, why: String| Err(format!("{field}: {why}"));
+        if !(16..=1024).contains(&self.size) {
+            return fail("size", format!("{} is not between 16 and 1024", self.size));
+        }
+        if self.levels == 0 || self.levels > 6 || self.size % (1 << self.levels) != 0 {
+            return fail(
+                "levels",
+                format!(
+                    "{} does not fit size {} (it must divide by 2^levels)",
+                    self.levels, self.size
+                ),
+            );
+        }
+        let low = self.size >> self.levels;
+        let factor = 1 << self.low.unet.channel_mult.len().saturating_sub(1);
+        if low % factor != 0 {
+            return fail(
+                "low.unet.channel_mult",
+                format!(
+                    "the low band of {low} x {low} cannot be halved {} times",
+                    self.low.unet.channel_mult.len() - 1
+                ),
+            );
+        }
+        if self.low.unet.in_channels != 3 || self.low.unet.out_channels != 3 {
+            return fail(
+                "low.unet",
+                "in_channels and out_channels must be 3 (RGB)".into(),
+            );
+        }
+        if self.high.generator.levels != self.levels
+            || self.high.discriminator.levels != self.levels
+        {
+            return fail(
+                "high",
+                format!(
+                    "generator.levels and discriminator.levels must equal levels = {}",
+                    self.levels
+                ),
+            );
+        }
+        for (field, o) in [
+            ("low.optim", &self.low.optim),
+            ("high.optim", &self.high.optim),
+        ] {
+            if o.batch == 0 || o.steps == 0 {
+                return fail(field, "batch and steps must be at least 1".into());
+            }
+            let finite = [
+                o.lr,
+                o.beta1,
+                o.beta2,
+                o.weight_decay,
+                o.decay,
+                o.ema,
+                o.clip,
+            ];
+            if finite.iter().any(|v| !v.is_finite() || *v < 0.0)
+                || o.ema >= 1.0
+                || o.beta1 >= 1.0
+                || o.beta2 >= 1.0
+            {
+                return fail(
+                    field,
+                    "rates must be finite and not negative; beta1, beta2 and ema below 1".into(),
+                );
+            }
+        }
+        let step = 1
+            << (self.high.generator.widths.len().saturating_sub(1))
+                .max(self.high.discriminator.widths.len().saturating_sub(2));
+        if self.high.crop == 0 || self.high.crop % step != 0 || low % step != 0 {
+            return fail(
+                "high.crop",
+                format!(
+                    "{} and the low band's {low} must divide by {step}",
+                    self.high.crop
+                ),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! Both networks of a model at work: low bands out of noise, pictures out of low bands.
+
+use crate::bands::{LevelStats, haar_merge};
+use crate::config::SampleDefaults;
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use msal_gan::DetailGenerator;
+use nn_ops::noise;
+use rayon::prelude::*;
+use score_sde::sampler::{OnStep, dpmpp_2m, euler, heun};
+use score_sde::{Edm, UNet};
+
+/// What c_noise = ln(sigma) / 4 is multiplied by before the network's sinusoidal embedding, which expects hundreds.
+pub(crate) const TIME_SCALE: f64 = 400.0;
+
+/// Noise streams of sampling: the diffusion's start, and the details of level k at `DETAIL + k`.
+const START: u32 = 100;
+const DETAIL: u32 = 200;
+
+/// A way down the noise levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampler {
+    /// Heun's method: 2 n - 1 evaluations for n steps.
+    Heun,
+    /// DPM-Solver++(2M): n evaluations.
+    DpmPp2M,
+    /// Euler's method, DDIM with eta 0: n evaluations.
+    Euler,
+}
+
+impl Sampler {
+    /// All names.
+    pub const NAMES: [&'static str; 3] = ["heun", "dpmpp-2m", "euler"];
+
+    /// Network evaluations of `steps` steps.
+    pub fn evaluations(self, steps: usize) -> usize {
+        match self {
+            Self::Heun => (2 * steps).saturating_sub(1),
+            Self::DpmPp2M | Self::Euler => steps,
+        }
+    }
+}
+
+impl std::str::FromStr for Sampler {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "heun" => Ok(Self::Heun),
+            "dpmpp-2m" => Ok(Self::DpmPp2M),
+            "euler" => Ok(Self::Euler),
+            _ => Err(Error::Argument(format!(
+                "unknown sampler {name:?}; known are {}",
+                Self::NAMES.join(", ")
+            ))),
+        }
+    }
+}
+
+/// The diffusion model of the low band.
+#[derive(Debug, Clone)]
+pub struct LowModel {
+    /// The score network.
+    pub net: UNet,
+    /// Its preconditioning.
+    pub edm: Edm,
+    /// Side of the low band.
+    pub side: usize,
+}
+
+impl LowModel {
+    /// Standardised low bands (N, 3, side, side) of the pictures `indices` of a seed.
+    ///
+    /// # Errors
+    /// An unknown sampler, steps out of range, errors of `on_step`.
+    pub fn sample(
+        &self,
+        how: &SampleDefaults,
+        seed: u64,
+        indices: &[u64],
+        device: &Device,
+        on_step: OnStep<'_>,
+    ) -> Result<Tensor> {
+        let sampler: Sampler = how.sampler.parse()?;
+        if !(2..=10_000).contains(&how.steps) {
+            return Err(Error::Argument(format!(
+                "steps is {}, it must be between 2 and 10000",
+                how.steps
+            )));
+        }
+        let sigmas = self.edm.sigmas(how.steps);
+        let x = noise::normal_tensor(seed, indices, START, 0, &[3, self.side, self.side], device)?;
+        let x = (x * sigmas[0])?;
+        let n = indices.len();
+        let denoiser = |x: &Tensor, sigma: f64| {
+            self.edm.denoise(x, sigma, |input, c_noise| {
+                let t = Tensor::full((c_noise * TIME_SCALE) as f32, n, input.device())?;
+                self.net.forward(input, &t, None, None)
+            })
+        };
+        Ok(match sampler {
+            Sampler::Heun => heun(&denoiser, x, &sigmas, on_step),
+            Sampler::DpmPp2M => dpmpp_2m(&denoiser, x, &sigmas, on_step),
+            Sampler::Euler => euler(&denoiser, x, &sigmas, on_step),
+        }?)
+    }
+}
+
+/// The generator of details and the statistics of its bands.
+#[derive(Debug, Clone)]
+pub struct HighModel {
+    /// One network for all levels.
+    pub generator: DetailGenerator,
+    /// Statistics of level 1 (finest) and up.
+    pub stats: Vec<LevelStats>,
+}
+
+impl HighModel {
+    /// Pictures (N, 3, H, W) in [-1, 1] from the standardised low bands of `from_level`, with the noise that belongs
+    /// to the pictures `indices` of a seed: one generator pass per level.
+    ///
+    /// # Errors
+    /// A level out of range or shapes that do not fit.
+    pub fn details(
+        &self,
+        low: &Tensor,
+        from_level: usize,
+        seed: u64,
+        indices: &[u64],
+    ) -> Result<Tensor> {
+        let (n, c, mut side, _) = low.dims4()?;
+        if from_level == 0 || from_level > self.stats.len() || n != indices.len() {
+            return Err(Error::Argument(format!(
+                "details: level {from_level} of {} and {n} low bands for {} pictures do not fit",
+                self.stats.len(),
+                indices.len()
+            )));
+        }
+        let device = low.device().clone();
+        let z = self.generator.config().noise_channels;
+        let mut low = low.clone();
+        for level in (1..=from_level).rev() {
+            let noise = noise::normal_tensor(
+                seed,
+                indices,
+                DETAIL + level as u32,
+                0,
+                &[z, side, side],
+                &device,
+            )?;
+            let high = self.generator.forward(&low, &noise, level)?;
+            let mut low_values = low.flatten_all()?.to_vec1::<f32>()?;
+            let mut high_values = high.flatten_all()?.to_vec1::<f32>()?;
+            let item = c * side * side;
+            let merged: Vec<Vec<f32>> = low_values
+                .par_chunks_exact_mut(item)
+                .zip(high_values.par_chunks_exact_mut(3 * item))
+                .map(|(low, high)| {
+                    self.stats[level - 1].restore_low(low);
+                    self.stats[level - 1].restore_high(high);
+                    let mut merged = haar_merge(low, high, c, side);
+                    if level > 1 {
+                        self.stats[level - 2].standardise_low(&mut merged);
+                    }
+                    merged
+                })
+                .collect();
+            side *= 2;
+            low = Tensor::from_vec(merged.concat(), (n, c, side, side), &device)?;
+        }
+        Ok(low)
+    }
+}

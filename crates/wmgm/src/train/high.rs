@@ -1,0 +1,246 @@
+//! Training of the detail generator against its discriminator, all levels in every step.
+
+use super::checkpoint::Part;
+use super::run::{Run, Stage};
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::model::HighModel;
+use crate::picture::{self, RgbImage};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use msal_gan::detail::{
+    DetailDiscriminator, DetailGenerator, Pass, hinge_discriminator, hinge_generator, l1,
+};
+use nn_ops::{AdamW, AdamWConfig, Ema, Params, noise};
+use std::collections::HashMap;
+
+const FLIP: u32 = 11;
+const CROP: u32 = 12;
+const NOISE: u32 = 13;
+
+/// Both networks and all that trains them.
+pub(super) struct High {
+    g_params: Params,
+    d_params: Params,
+    buffers: Params,
+    generator: DetailGenerator,
+    discriminator: DetailDiscriminator,
+    g_adam: AdamW,
+    d_adam: AdamW,
+    ema: Ema,
+}
+
+/// One level's part of a step.
+struct Examples {
+    level: usize,
+    low: Tensor,
+    high: Tensor,
+    noise: Tensor,
+}
+
+impl High {
+    pub(super) fn new(cfg: &TrainConfig, device: &Device) -> Result<Self> {
+        let (h, o) = (&cfg.high, &cfg.high.optim);
+        let (g_params, d_params, buffers) = (
+            Params::new(cfg.seed),
+            Params::new(cfg.seed + 1),
+            Params::new(cfg.seed + 2),
+        );
+        let generator = DetailGenerator::new(h.generator.clone(), g_params.builder(device))?;
+        let discriminator =
+            DetailDiscriminator::new(h.discriminator.clone(), d_params.builder(device), &buffers)?;
+        let adam = |lr| AdamWConfig {
+            lr,
+            beta1: o.beta1,
+            beta2: o.beta2,
+            eps: 1e-8,
+            weight_decay: o.weight_decay,
+        };
+        Ok(Self {
+            g_adam: AdamW::new(g_params.named(), adam(o.lr))?,
+            d_adam: AdamW::new(d_params.named(), adam(h.discriminator_lr))?,
+            ema: Ema::new(g_params.named(), o.ema)?,
+            g_params,
+            d_params,
+            buffers,
+            generator,
+            discriminator,
+        })
+    }
+
+    /// Low band, details and noise of every level for the pictures of a step.
+    fn examples(&self, run: &Run<'_>, step: u64) -> Result<Vec<Examples>> {
+        let cfg = run.config;
+        let batch = cfg.high.optim.batch;
+        let picks = run.batch(step, batch);
+        let pyramids = run.data.pyramids(&picks, |i| {
+            let mut word = [0u32];
+            noise::fill_words(cfg.seed, i as u64, FLIP, step as u32, &mut word);
+            word[0] & 1 == 1
+        });
+        let z = cfg.high.generator.noise_channels;
+        let mut out = Vec::new();
+        for level in 1..=cfg.levels {
+            let side = cfg.size >> level;
+            let crop = side.min(cfg.high.crop);
+            let (mut low, mut high) = (Vec::new(), Vec::new());
+            for (i, pyramid) in pyramids.iter().enumerate() {
+                let mut words = [0u32; 2];
+                noise::fill_words(
+                    cfg.seed,
+                    (i * 16 + level) as u64,
+                    CROP,
+                    step as u32,
+                    &mut words,
+                );
+                let [y, x] = words.map(|w| w as usize % (side - crop + 1));
+                let bands = &pyramid[level - 1];
+                cut(&bands.low, side, y, x, crop, &mut low);
+                cut(&bands.high, side, y, x, crop, &mut high);
+            }
+            let addresses: Vec<u64> = (0..batch).map(|i| (i * 16 + level) as u64).collect();
+            let device = run.device;
+            out.push(Examples {
+                level,
+                low: Tensor::from_vec(low, (batch, 3, crop, crop), device)?,
+                high: Tensor::from_vec(high, (batch, 9, crop, crop), device)?,
+                noise: noise::normal_tensor(
+                    cfg.seed,
+                    &addresses,
+                    NOISE,
+                    step as u32,
+                    &[z, crop, crop],
+                    device,
+                )?,
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// Appends the square `crop` at (y, x) of every plane of side `side`.
+fn cut(planes: &[f32], side: usize, y: usize, x: usize, crop: usize, out: &mut Vec<f32>) {
+    for plane in planes.chunks_exact(side * side) {
+        for line in plane.chunks_exact(side).skip(y).take(crop) {
+            out.extend_from_slice(&line[x..x + crop]);
+        }
+    }
+}
+
+/// Sum of the levels' losses.
+fn total(losses: Vec<Tensor>) -> candle_core::Result<Tensor> {
+    let mut losses = losses.into_iter();
+    let first = losses.next().expect("at least one level");
+    losses.try_fold(first, |a, b| a + b)
+}
+
+fn value(t: &Tensor) -> Result<f64> {
+    Ok(t.to_dtype(DType::F64)?.to_scalar::<f64>()?)
+}
+
+impl Stage for High {
+    const NAME: &'static str = "high";
+
+    fn parts(&mut self) -> Vec<Part<'_>> {
+        vec![
+            Part::Params("generator", &self.g_params),
+            Part::Params("discriminator", &self.d_params),
+            Part::Params("buffers", &self.buffers),
+            Part::Adam("generator_adam", &mut self.g_adam),
+            Part::Adam("discriminator_adam", &mut self.d_adam),
+            Part::Ema("ema", &mut self.ema),
+        ]
+    }
+
+    fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
+        let cfg = &run.config.high;
+        let examples = self.examples(run, step)?;
+        let fakes = examples
+            .iter()
+            .map(|e| self.generator.forward(&e.low, &e.noise, e.level))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+
+        let schedule = cfg.optim.schedule(step);
+        let mut losses = Vec::new();
+        for (e, fake) in examples.iter().zip(&fakes) {
+            let real = self.discriminator.forward(&e.low, &e.high, e.level, Pass::Refine)?;
+            let fake = self
+                .discriminator
+                .forward(&e.low, &fake.detach(), e.level, Pass::Train)?;
+            losses.push(hinge_discriminator(&real, &fake)?);
+        }
+        let d_loss = total(losses)?;
+        self.d_adam.config.lr = cfg.discriminator_lr * schedule;
+        self.d_adam.step(&d_loss.backward()?)?;
+
+        let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
+        for (e, fake) in examples.iter().zip(&fakes) {
+            let judged = self.discriminator.forward(&e.low, fake, e.level, Pass::Judge)?;
+            adversarial.push(hinge_generator(&judged)?);
+            distance.push(l1(fake, &e.high)?);
+        }
+        let (adversarial, distance) = (total(adversarial)?, total(distance)?);
+        let g_loss = (&adversarial + (&distance * cfg.l1)?)?;
+        self.g_adam.config.lr = cfg.optim.lr * schedule;
+        self.g_adam.step(&g_loss.backward()?)?;
+        self.ema.update()?;
+
+        let (d, a, l) = (value(&d_loss)?, value(&adversarial)?, value(&distance)?);
+        if ![d, a, l].iter().all(|v| v.is_finite()) {
+            return Err(Error::Diverged {
+                stage: "high",
+                step,
+                what: "a loss",
+            });
+        }
+        Ok(vec![
+            ("d_loss", d),
+            ("adversarial", a),
+            ("l1", l),
+            ("lr", self.g_adam.config.lr),
+        ])
+    }
+
+    fn weights(&self) -> Result<HashMap<String, Tensor>> {
+        Ok(self.ema.tensors()?)
+    }
+
+    fn preview(&self, run: &Run<'_>) -> Result<RgbImage> {
+        let vb = VarBuilder::from_tensors(self.weights()?, DType::F32, run.device);
+        let model = HighModel {
+            generator: DetailGenerator::new(run.config.high.generator.clone(), vb)?,
+            stats: run.data.stats.clone(),
+        };
+        // Eight pictures, and below each what is made of its true low band.
+        let picks: Vec<usize> = (0..8.min(run.data.set.len())).collect();
+        let mut pictures = Vec::new();
+        for &pick in &picks {
+            pictures.push(run.data.set.picture(pick)?);
+        }
+        let levels = run.config.levels;
+        let side = run.config.size >> levels;
+        let mut low = Vec::new();
+        for &pick in &picks {
+            let mut band = vec![0f32; 3 * side * side];
+            run.data.low_band(pick, false, &mut band);
+            low.extend(band);
+        }
+        let low = Tensor::from_vec(low, (picks.len(), 3, side, side), run.device)?;
+        let indices: Vec<u64> = (0..picks.len() as u64).collect();
+        let made = model.details(&low, levels, run.config.seed, &indices)?;
+        let size = run.config.size as u32;
+        pictures.extend(picture::from_values(
+            &made.flatten_all()?.to_vec1::<f32>()?,
+            size,
+            size,
+            0,
+        )?);
+        Ok(picture::sheet(
+            &pictures,
+            picture::Layout {
+                columns: Some(picks.len()),
+                ..Default::default()
+            },
+        )?)
+    }
+}

@@ -1,0 +1,224 @@
+//! Training from a folder of pictures: the low band's score network and the details' generator, each on its own.
+
+mod checkpoint;
+mod data;
+mod high;
+mod low;
+pub(crate) mod run;
+
+use crate::bundle::{self, BundleConfig, Provenance};
+use crate::config::TrainConfig;
+use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
+use crate::error::{Error, Result};
+use candle_core::Device;
+use std::ops::ControlFlow;
+use std::io::Write;
+use std::path::Path;
+
+/// Which networks to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageChoice {
+    /// The low band's diffusion model.
+    Low,
+    /// The detail generator.
+    High,
+    /// Both, one after the other.
+    All,
+}
+
+/// What a run tells whoever watches.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrainEvent<'a> {
+    /// A picture was read.
+    Loading {
+        /// Files read so far.
+        done: usize,
+        /// Files found.
+        total: usize,
+    },
+    /// A file was left out.
+    Skipped(&'a Broken),
+    /// A stage begins (or goes on) at a step.
+    Stage {
+        /// low or high.
+        name: &'static str,
+        /// Steps already done.
+        from: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+    /// A step was done.
+    Step {
+        /// Its number, from 1.
+        step: u64,
+        /// Losses and rates by name.
+        values: &'a [(&'static str, f64)],
+    },
+    /// A bundle was written.
+    Bundle(&'a Path),
+}
+
+/// Who watches a run, and may stop it.
+pub trait Progress: Sync {
+    /// Something happened.
+    fn event(&self, event: TrainEvent<'_>);
+    /// Whether to save and stop.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// A training run: what and where.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainOptions<'a> {
+    /// Pictures.
+    pub data: &'a Path,
+    /// Folder of checkpoints, metrics, previews and the bundle.
+    pub out: &'a Path,
+    /// Which networks.
+    pub stage: StageChoice,
+    /// Go on from the last checkpoints instead of refusing to overwrite them.
+    pub resume: bool,
+}
+
+/// Trains as configured; ends with a bundle in `out/bundle` once both networks are done.
+///
+/// # Errors
+/// Bad configuration, data or folder; a diverging loss; [`Error::Cancelled`] after saving when asked to stop.
+pub fn train(
+    config: &TrainConfig,
+    options: TrainOptions<'_>,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let out = options.out;
+    std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
+    prepare_folder(config, &options)?;
+    let data = load(config, options.data, progress)?;
+    record_bands(out, &data)?;
+    let run = run::Run {
+        config,
+        data: &data,
+        device,
+        folder: out,
+    };
+    if options.stage != StageChoice::High {
+        let mut low = low::Low::new(config, device)?;
+        run::train(
+            &mut low,
+            &run,
+            config.low.optim.steps,
+            options.resume,
+            progress,
+        )?;
+    }
+    if options.stage != StageChoice::Low {
+        let mut high = high::High::new(config, device)?;
+        run::train(
+            &mut high,
+            &run,
+            config.high.optim.steps,
+            options.resume,
+            progress,
+        )?;
+    }
+    if run.checkpoint("low").exists() && run.checkpoint("high").exists() {
+        let bundle = out.join("bundle");
+        write_bundle(out, &bundle, bundle::Precision::F32)?;
+        progress.event(TrainEvent::Bundle(&bundle));
+    }
+    Ok(())
+}
+
+/// Refuses to mix two runs in one folder; records the configuration.
+fn prepare_folder(config: &TrainConfig, options: &TrainOptions<'_>) -> Result<()> {
+    let out = options.out;
+    let recorded = out.join("config.toml");
+    let stages: &[&str] = match options.stage {
+        StageChoice::Low => &["low"],
+        StageChoice::High => &["high"],
+        StageChoice::All => &["low", "high"],
+    };
+    for stage in stages {
+        let path = run::checkpoint_path(out, stage);
+        if path.exists() && !options.resume {
+            return Err(Error::Argument(format!(
+                "{} exists already; pass --resume to go on from it, or name another folder",
+                path.display()
+            )));
+        }
+    }
+    let text = toml::to_string(config).map_err(|e| Error::Argument(e.to_string()))?;
+    crate::files::write_atomic(&recorded, |w| w.write_all(text.as_bytes()))?;
+    Ok(())
+}
+
+fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<data::TrainData> {
+    let watch = |p: LoadProgress| {
+        progress.event(TrainEvent::Loading {
+            done: p.done,
+            total: p.total,
+        });
+        match progress.stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let (set, broken) =
+        PictureSet::load(folder, config.size as u32, &LoadOptions::default(), &watch)?;
+    for broken in &broken {
+        progress.event(TrainEvent::Skipped(broken));
+    }
+    let data = data::TrainData::new(set, config.levels)?;
+    for stats in &data.stats {
+        stats.check()?;
+    }
+    Ok(data)
+}
+
+/// Writes the averaged weights of a run's checkpoints as a bundle.
+///
+/// # Errors
+/// A run without both checkpoints, or one whose tensors do not fit its configuration.
+pub fn write_bundle(run: &Path, out: &Path, precision: bundle::Precision) -> Result<()> {
+    let config = TrainConfig::read(&run.join("config.toml"))?;
+    let stats = std::fs::read(run.join("bands.json"))
+        .map_err(|e| Error::io("read", &run.join("bands.json"), e))?;
+    let info: RunInfo = serde_json::from_slice(&stats).map_err(|e| Error::Bundle {
+        path: run.join("bands.json"),
+        reason: e.to_string(),
+    })?;
+    let (score, low_steps) = checkpoint::averages(&run::checkpoint_path(run, "low"))?;
+    let (generator, high_steps) = checkpoint::averages(&run::checkpoint_path(run, "high"))?;
+    let provenance = Provenance {
+        seed: config.seed,
+        pictures: info.pictures,
+        data_fingerprint: info.fingerprint,
+        low_steps,
+        low_batch: config.low.optim.batch,
+        high_steps,
+        high_batch: config.high.optim.batch,
+    };
+    let bundle = BundleConfig::new(&config, info.levels, provenance);
+    bundle::write(out, &bundle, score, generator, precision)
+}
+
+/// What a bundle needs to know of the data.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct RunInfo {
+    pictures: usize,
+    fingerprint: String,
+    levels: Vec<crate::bands::LevelStats>,
+}
+
+fn record_bands(out: &Path, data: &data::TrainData) -> Result<()> {
+    let info = RunInfo {
+        pictures: data.set.len(),
+        fingerprint: format!("{:016x}", data.set.fingerprint()),
+        levels: data.stats.clone(),
+    };
+    let text = serde_json::to_vec_pretty(&info).map_err(|e| Error::Argument(e.to_string()))?;
+    crate::files::write_atomic(out.join("bands.json"), |w| w.write_all(&text))?;
+    Ok(())
+}

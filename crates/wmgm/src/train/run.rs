@@ -1,0 +1,153 @@
+//! The loop every stage of training runs in: steps, metrics, checkpoints, previews, stopping.
+
+use super::checkpoint::{self, Part};
+use super::data::TrainData;
+use super::{Progress, TrainEvent};
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::picture::RgbImage;
+use candle_core::{Device, Tensor};
+use nn_ops::noise;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What the steps of a run share.
+pub(super) struct Run<'a> {
+    pub config: &'a TrainConfig,
+    pub data: &'a TrainData,
+    pub device: &'a Device,
+    pub folder: &'a Path,
+}
+
+impl Run<'_> {
+    /// The pictures of a step: every picture once per epoch, in an order that only depends on the seed.
+    pub(super) fn batch(&self, step: u64, batch: usize) -> Vec<usize> {
+        let len = self.data.set.len() as u64;
+        let start = step * batch as u64;
+        let mut epoch = u64::MAX;
+        let mut order = Vec::new();
+        (start..start + batch as u64)
+            .map(|at| {
+                if at / len != epoch {
+                    epoch = at / len;
+                    order = noise::permutation(self.config.seed, epoch as u32, len as usize);
+                }
+                order[(at % len) as usize] as usize
+            })
+            .collect()
+    }
+
+    pub(super) fn checkpoint(&self, stage: &str) -> PathBuf {
+        checkpoint_path(self.folder, stage)
+    }
+}
+
+/// Where a stage's checkpoint lies in a run's folder.
+pub(crate) fn checkpoint_path(folder: &Path, stage: &str) -> PathBuf {
+    folder.join(format!("{stage}.checkpoint.safetensors"))
+}
+
+/// A network in training.
+pub(super) trait Stage {
+    const NAME: &'static str;
+    /// Everything a checkpoint must hold.
+    fn parts(&mut self) -> Vec<Part<'_>>;
+    /// One step; named values for the metrics.
+    fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>>;
+    /// The averaged weights.
+    fn weights(&self) -> Result<HashMap<String, Tensor>>;
+    /// Pictures that show how far training is.
+    fn preview(&self, run: &Run<'_>) -> Result<RgbImage>;
+}
+
+/// Trains a stage to its last step, or until asked to stop (after saving).
+pub(super) fn train<S: Stage>(
+    stage: &mut S,
+    run: &Run<'_>,
+    steps: u64,
+    resume: bool,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let path = run.checkpoint(S::NAME);
+    let mut step = 0;
+    if resume && path.exists() {
+        step = checkpoint::load(&path, &mut stage.parts())?;
+    }
+    let mut metrics = Metrics::open(&run.folder.join(format!("{}.metrics.jsonl", S::NAME)), step)?;
+    let report = &run.config.report;
+    progress.event(TrainEvent::Stage {
+        name: S::NAME,
+        from: step,
+        steps,
+    });
+    let began = Instant::now();
+    while step < steps {
+        if progress.stop() {
+            checkpoint::save(&path, step, &stage.parts())?;
+            return Err(Error::Cancelled);
+        }
+        let values = stage.step(run, step)?;
+        step += 1;
+        progress.event(TrainEvent::Step {
+            step,
+            values: &values,
+        });
+        if step % report.log_every == 0 || step == steps {
+            metrics.write(S::NAME, step, began.elapsed().as_secs_f64(), &values)?;
+        }
+        if step % report.preview_every == 0 || step == steps {
+            let sheet = run.folder.join(format!("{}-{step:07}.png", S::NAME));
+            crate::picture::save_png(sheet, &stage.preview(run)?)?;
+        }
+        if step % report.checkpoint_every == 0 || step == steps {
+            checkpoint::save(&path, step, &stage.parts())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file of JSON lines, one per report.
+struct Metrics {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Metrics {
+    /// Opens the file for appending, without lines of steps that a resumed run will make again.
+    fn open(path: &Path, step: u64) -> Result<Self> {
+        let old = std::fs::read_to_string(path).unwrap_or_default();
+        let kept: String = old
+            .lines()
+            .filter(|line| {
+                let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+                value.is_some_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        crate::files::write_atomic(path, |w| w.write_all(kept.as_bytes()))?;
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(|e| Error::io("open", path, e))?;
+        Ok(Self {
+            path: path.into(),
+            file,
+        })
+    }
+
+    fn write(
+        &mut self,
+        stage: &str,
+        step: u64,
+        seconds: f64,
+        values: &[(&str, f64)],
+    ) -> Result<()> {
+        let mut line = serde_json::json!({"stage": stage, "step": step, "seconds": seconds});
+        for (name, value) in values {
+            line[*name] = (*value).into();
+        }
+        writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, e))
+    }
+}
