@@ -80,7 +80,12 @@ impl Edm {
     ///
     /// # Errors
     /// Those of the network.
-    pub fn denoise(&self, x: &Tensor, sigma: f64, f: impl FnOnce(&Tensor, f64) -> Result<Tensor>) -> Result<Tensor> {
+    pub fn denoise(
+        &self,
+        x: &Tensor,
+        sigma: f64,
+        f: impl FnOnce(&Tensor, f64) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let c = self.scaling(sigma);
         let y = f(&(x * c.input)?, c.noise)?;
         (x * c.skip)? + (y * c.out)?
@@ -116,19 +121,29 @@ mod tests {
 
     #[test]
     fn a_perfect_network_denoises_perfectly() {
-        let edm = Edm { sigma_data: 0.5, ..Edm::default() };
+        let edm = Edm {
+            sigma_data: 0.5,
+            ..Edm::default()
+        };
         let clean = [0.3f32, -0.8, 1.1];
         let noise = [0.5f32, -1.5, 0.2];
         for sigma in [0.01, 0.5, 10.0] {
             let (mut x, mut t) = (clean, [0f32; 3]);
             edm.example(sigma, &noise, &mut x, &mut t);
             let device = candle_core::Device::Cpu;
-            let noisy: Vec<f32> = clean.iter().zip(noise).map(|(c, n)| c + sigma as f32 * n).collect();
+            let noisy: Vec<f32> = clean
+                .iter()
+                .zip(noise)
+                .map(|(c, n)| c + sigma as f32 * n)
+                .collect();
             let noisy = Tensor::new(noisy, &device).unwrap();
             let got = edm
                 .denoise(&noisy, sigma, |input, _| {
                     let input: Vec<f32> = input.to_vec1()?;
-                    input.iter().zip(x).for_each(|(a, b)| assert!((a - b).abs() < 1e-5));
+                    input
+                        .iter()
+                        .zip(x)
+                        .for_each(|(a, b)| assert!((a - b).abs() < 1e-5));
                     Tensor::new(&t, &device)
                 })
                 .unwrap();

@@ -1,8 +1,14 @@
 //! Score-based diffusion models: schedules, preconditioning, samplers, networks and training objectives.
 
+#![doc = include_str!("../README.md")]
+
+pub mod diffusion;
 pub mod edm;
+pub mod error;
 pub mod sampler;
 pub mod unet;
 
+pub use diffusion::{DiffusionConfig, GaussianDiffusion};
 pub use edm::Edm;
+pub use error::Error;
 pub use unet::{UNet, UNetConfig};

@@ -26,12 +26,25 @@ pub(super) struct ResBlock {
 
 impl ResBlock {
     /// From `ci` to `co` channels, for an embedding of `emb` features.
-    pub(super) fn new(ci: usize, co: usize, emb: usize, scale_shift: bool, dropout: f64, vb: VarBuilder) -> Result<Self> {
+    pub(super) fn new(
+        ci: usize,
+        co: usize,
+        emb: usize,
+        scale_shift: bool,
+        dropout: f64,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let same = Conv2dConfig::same(3);
         let skip = if ci == co {
             None
         } else {
-            Some(Conv2d::new(ci, co, 1, Conv2dConfig::same(1), vb.pp("skip_connection"))?)
+            Some(Conv2d::new(
+                ci,
+                co,
+                1,
+                Conv2dConfig::same(1),
+                vb.pp("skip_connection"),
+            )?)
         };
         let emb_width = if scale_shift { 2 * co } else { co };
         Ok(Self {
@@ -48,13 +61,19 @@ impl ResBlock {
     }
 
     /// x (N, Ci, H, W) and the activated embedding (N, E) to (N, Co, H, W).
-    pub(super) fn forward(&self, x: &Tensor, emb: &Tensor, mask: Option<&dyn DropMask>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        emb: &Tensor,
+        mask: Option<&dyn DropMask>,
+    ) -> Result<Tensor> {
         let h = self.norm_in.forward_act(x, Activation::Silu)?;
         let h = self.conv_in.forward(&h)?;
         let emb = self.emb.forward(emb)?;
         let h = if self.scale_shift {
             let parts = emb.chunk(2, D::Minus1)?;
-            self.norm_out.forward_modulated(&h, &parts[0], &parts[1], Activation::Silu)?
+            self.norm_out
+                .forward_modulated(&h, &parts[0], &parts[1], Activation::Silu)?
         } else {
             let h = h.broadcast_add(&emb.unsqueeze(2)?.unsqueeze(3)?)?;
             self.norm_out.forward_act(&h, Activation::Silu)?
@@ -117,7 +136,10 @@ struct Pointwise {
 impl Pointwise {
     fn new(ci: usize, co: usize, gain: f64, vb: VarBuilder) -> Result<Self> {
         let bound = gain / (ci.max(1) as f64).sqrt();
-        let init = candle_nn::Init::Uniform { lo: -bound, up: bound };
+        let init = candle_nn::Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
         Ok(Self {
             weight: vb.get_with_hints((co, ci, 1), "weight", init)?,
             bias: vb.get_with_hints(co, "bias", init)?,
@@ -125,7 +147,12 @@ impl Pointwise {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv2d(x, &self.weight.unsqueeze(3)?, Some(&self.bias), Conv2dConfig::same(1))
+        conv2d(
+            x,
+            &self.weight.unsqueeze(3)?,
+            Some(&self.bias),
+            Conv2dConfig::same(1),
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use blocks::{AttentionBlock, Downsample, ResBlock, Upsample};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, silu};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The architecture, in improved-diffusion's terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,13 @@ pub struct UNetConfig {
     pub channel_mult: Vec<usize>,
     /// Heads of every attention.
     pub num_heads: usize,
+    /// Heads on the way up, if not the same (improved-diffusion's -1, which is also read).
+    #[serde(
+        default,
+        deserialize_with = "heads_or_same",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub num_heads_upsample: Option<usize>,
     /// Let the noise level scale and shift the second normalisation, instead of adding it before.
     #[serde(default = "yes")]
     pub use_scale_shift_norm: bool,
@@ -46,16 +53,41 @@ fn yes() -> bool {
     true
 }
 
+/// -1 means the same as on the way down.
+fn heads_or_same<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<usize>, D::Error> {
+    match Option::<i64>::deserialize(d)? {
+        None | Some(-1) => Ok(None),
+        Some(n) => usize::try_from(n).map(Some).map_err(|_| {
+            serde::de::Error::custom(format!(
+                "num_heads_upsample is {n}, it must be at least 1, or -1 for num_heads"
+            ))
+        }),
+    }
+}
+
 impl UNetConfig {
     fn check(&self) -> Result<()> {
         if self.model_channels == 0 || self.model_channels % 32 != 0 {
-            bail!("UNet: model_channels is {}, it must be a multiple of 32 (the groups of its normalisations)", self.model_channels)
+            bail!(
+                "UNet: model_channels is {}, it must be a multiple of 32 (the groups of its normalisations)",
+                self.model_channels
+            )
         }
         if self.channel_mult.is_empty() || self.channel_mult.contains(&0) {
-            bail!("UNet: channel_mult {:?} must name at least one level, each at least 1", self.channel_mult)
+            bail!(
+                "UNet: channel_mult {:?} must name at least one level, each at least 1",
+                self.channel_mult
+            )
         }
-        if self.num_heads == 0 || self.num_res_blocks == 0 || self.in_channels == 0 || self.out_channels == 0 {
-            bail!("UNet: num_heads, num_res_blocks, in_channels and out_channels must be at least 1")
+        if self.num_heads == 0
+            || self.num_heads_upsample == Some(0)
+            || self.num_res_blocks == 0
+            || self.in_channels == 0
+            || self.out_channels == 0
+        {
+            bail!(
+                "UNet: num_heads, num_res_blocks, in_channels and out_channels must be at least 1"
+            )
         }
         if !(0.0..1.0).contains(&self.dropout) {
             bail!("UNet: dropout is {}, it must be in [0, 1)", self.dropout)
@@ -120,16 +152,30 @@ impl UNet {
         let base = c.model_channels;
         let emb = 4 * base;
         let res = |ci, co, vb| ResBlock::new(ci, co, emb, c.use_scale_shift_norm, c.dropout, vb);
-        let attend = |ds: usize, ch, vb: VarBuilder| match c.attention_resolutions.contains(&ds) {
-            true => AttentionBlock::new(ch, c.num_heads, vb).map(Some),
-            false => Ok(None),
-        };
+        let attend =
+            |ds: usize, ch, heads, vb: VarBuilder| match c.attention_resolutions.contains(&ds) {
+                true => AttentionBlock::new(ch, heads, vb).map(Some),
+                false => Ok(None),
+            };
         let labels = match c.num_classes {
-            Some(k) => Some(vb.get_with_hints((k, emb), "label_emb.weight", Init::Randn { mean: 0.0, stdev: 1.0 })?),
+            Some(k) => Some(vb.get_with_hints(
+                (k, emb),
+                "label_emb.weight",
+                Init::Randn {
+                    mean: 0.0,
+                    stdev: 1.0,
+                },
+            )?),
             None => None,
         };
 
-        let first = Conv2d::new(c.in_channels, base, 3, Conv2dConfig::same(3), vb.pp("input_blocks.0.0"))?;
+        let first = Conv2d::new(
+            c.in_channels,
+            base,
+            3,
+            Conv2dConfig::same(3),
+            vb.pp("input_blocks.0.0"),
+        )?;
         let mut input = vec![Stage {
             first: Some(first),
             ..Stage::default()
@@ -142,7 +188,7 @@ impl UNet {
                 ch = mult * base;
                 input.push(Stage {
                     res: Some(block),
-                    attention: attend(ds, ch, vb.pp("1"))?,
+                    attention: attend(ds, ch, c.num_heads, vb.pp("1"))?,
                     ..Stage::default()
                 });
                 widths.push(ch);
@@ -172,7 +218,12 @@ impl UNet {
                 let skip = widths.pop().unwrap_or(base);
                 let block = res(ch + skip, mult * base, vb.pp("0"))?;
                 ch = mult * base;
-                let attention = attend(ds, ch, vb.pp("1"))?;
+                let attention = attend(
+                    ds,
+                    ch,
+                    c.num_heads_upsample.unwrap_or(c.num_heads),
+                    vb.pp("1"),
+                )?;
                 let up = if level > 0 && i == c.num_res_blocks {
                     ds /= 2;
                     let at = if attention.is_some() { "2" } else { "1" };
@@ -188,9 +239,19 @@ impl UNet {
                 });
             }
         }
-        let last = Conv2d::with_gain(ch, c.out_channels, 3, Conv2dConfig::same(3), 0.0, vb.pp("out.2"))?;
+        let last = Conv2d::with_gain(
+            ch,
+            c.out_channels,
+            3,
+            Conv2dConfig::same(3),
+            0.0,
+            vb.pp("out.2"),
+        )?;
         Ok(Self {
-            time: (Linear::new(base, emb, vb.pp("time_embed.0"))?, Linear::new(emb, emb, vb.pp("time_embed.2"))?),
+            time: (
+                Linear::new(base, emb, vb.pp("time_embed.0"))?,
+                Linear::new(emb, emb, vb.pp("time_embed.2"))?,
+            ),
             labels,
             input,
             middle,
@@ -212,7 +273,13 @@ impl UNet {
     ///
     /// # Errors
     /// Shapes that do not fit, or labels given to a network without classes (or the reverse).
-    pub fn forward(&self, x: &Tensor, t: &Tensor, y: Option<&Tensor>, mask: Option<&dyn DropMask>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        y: Option<&Tensor>,
+        mask: Option<&dyn DropMask>,
+    ) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
         let factor = 1 << (self.config.channel_mult.len() - 1);
         if c != self.config.in_channels || h % factor != 0 || w % factor != 0 || t.dims() != [n] {
@@ -247,7 +314,8 @@ impl UNet {
             let skip = skips.pop().unwrap_or_else(|| h.clone());
             h = stage.forward(&Tensor::cat(&[&h, &skip], 1)?, &emb, mask)?;
         }
-        self.last.forward(&self.norm.forward_act(&h, Activation::Silu)?)
+        self.last
+            .forward(&self.norm.forward_act(&h, Activation::Silu)?)
     }
 }
 

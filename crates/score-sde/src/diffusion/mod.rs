@@ -1,0 +1,23 @@
+//! The discrete Gaussian diffusion of Ho et al. 2020 (DDPM) and Nichol and Dhariwal 2021 (improved-diffusion).
+//!
+//! Steps are counted from 0, the least noisy, to T - 1. Pictures are x (N, C, ...) with values in [-1, 1] for the
+//! bounds in bits; coefficients are f64 and are rounded once, to the picture's dtype, when they meet it. Steps `t` are
+//! one number per picture on the host, since they index tables that live there. Nothing couples the pictures of a batch.
+
+mod coefficients;
+mod config;
+mod gaussian;
+mod loss;
+mod respace;
+mod schedule;
+mod sigma;
+mod timesteps;
+
+pub use coefficients::Coefficients;
+pub use config::DiffusionConfig;
+pub use gaussian::{GaussianDiffusion, LossType, MeanType, MeanVariance, Model, VarType};
+pub use loss::{Bound, Losses, VbTerm, discretized_gaussian_log_likelihood, normal_kl};
+pub use respace::space_timesteps;
+pub use schedule::{Schedule, betas_for_alpha_bar};
+pub use sigma::SigmaDenoiser;
+pub use timesteps::{LossSecondMoment, TimestepSampler, Uniform};

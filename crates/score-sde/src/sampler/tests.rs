@@ -1,0 +1,219 @@
+//! Samplers against normal data N(0, v), where everything is known exactly.
+
+use super::*;
+use crate::diffusion::{GaussianDiffusion, LossType, MeanType, Schedule, VarType};
+use candle_core::Device;
+
+const V: f64 = 0.7;
+
+/// D(x; s) = x v / (v + s^2); the exact flow scales x by sqrt((v + s1^2) / (v + s0^2)).
+fn error_of(
+    sampler: &dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>,
+    steps: usize,
+) -> f64 {
+    let edm = crate::Edm {
+        sigma_max: 10.0,
+        sigma_min: 0.01,
+        ..Default::default()
+    };
+    let x = Tensor::new(&[3.0f64, -7.0], &Device::Cpu).unwrap();
+    let d = |x: &Tensor, s: f64| x * (V / (V + s * s));
+    let y = sampler(&d, x, &edm.sigmas(steps), &mut |_, _| Ok(())).unwrap();
+    let exact = 3.0 * (V / (V + 100.0f64)).sqrt();
+    (y.to_vec1::<f64>().unwrap()[0] - exact).abs() / exact
+}
+
+fn order_of(error: impl Fn(usize) -> f64) -> (f64, f64) {
+    let (coarse, fine) = (error(100), error(400));
+    ((coarse / fine).log2() / 2.0, fine)
+}
+
+#[test]
+fn each_sampler_converges_at_its_order() {
+    type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>;
+    let ddim: Run = &|d, x, s, on| ddim_sigma(d, x, s, 0.0, &mut no_noise, on);
+    let heun: Run = &|d, x, s, on| heun(d, x, s, on);
+    let euler: Run = &|d, x, s, on| euler(d, x, s, on);
+    let dpmpp: Run = &|d, x, s, on| dpmpp_2m(d, x, s, on);
+    for (name, sampler, order) in [
+        ("heun", heun, 2.0),
+        ("euler", euler, 1.0),
+        ("ddim_sigma", ddim, 1.0),
+        ("dpmpp_2m", dpmpp, 2.0),
+    ] {
+        let (measured, fine) = order_of(|n| error_of(sampler, n));
+        assert!(
+            fine < 0.02 && (measured - order).abs() < 0.35,
+            "{name}: {fine:e}, order {measured}"
+        );
+    }
+}
+
+/// The process and the exact network for N(0, v), which sees step numbers.
+fn gaussian(
+    steps: usize,
+    var: VarType,
+    v: f64,
+) -> (
+    GaussianDiffusion,
+    impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) {
+    let betas = Schedule::Linear.betas(steps).unwrap();
+    let d = GaussianDiffusion::new(betas, MeanType::Epsilon, var, LossType::Mse).unwrap();
+    let bars = d.coefficients().alphas_cumprod.clone();
+    let model = move |x: &Tensor, t: &Tensor| {
+        let bar = bars[t.to_vec1::<f32>()?[0] as usize];
+        x * ((1.0 - bar).sqrt() / (bar * v + 1.0 - bar))
+    };
+    (d, model)
+}
+
+/// The sampler's variance: it is linear in its start and in its T noises, so each gets a picture of its own in which
+/// it alone is 1, and the squares of the results add up.
+fn variance_of(steps: usize, run: impl Fn(Tensor, Noise) -> Tensor) -> f64 {
+    let unit = |k: usize| {
+        let v: Vec<f64> = (0..=steps).map(|i| f64::from(i == k)).collect();
+        Tensor::from_vec(v, (steps + 1, 1), &Device::Cpu)
+    };
+    let y = run(unit(steps).unwrap(), &mut |i, _| unit(i));
+    y.flatten_all()
+        .unwrap()
+        .to_vec1::<f64>()
+        .unwrap()
+        .iter()
+        .map(|v| v * v)
+        .sum()
+}
+
+fn quiet(_: usize, _: &Tensor) -> Result<()> {
+    Ok(())
+}
+
+#[test]
+fn ddpm_has_exactly_the_variance_of_its_recursion() {
+    for (var, v) in [
+        (VarType::FixedSmall, 0.4),
+        (VarType::FixedLarge, 0.4),
+        (VarType::FixedLarge, 1.0),
+    ] {
+        let (d, model) = gaussian(30, var, v);
+        let got = variance_of(30, |x, noise| {
+            ddpm(&d, &model, x, false, noise, &mut quiet).unwrap()
+        });
+        let c = d.coefficients();
+        let mut want = 1.0;
+        for t in (0..30).rev() {
+            // E[x_{t-1} | x_t] / x_t by conditioning the joint normal distribution, not by the posterior's coefficients.
+            let (bar, prev) = (c.alphas_cumprod[t], c.alphas_cumprod_prev[t]);
+            let slope = (bar / prev).sqrt() * (prev * v + 1.0 - prev) / (bar * v + 1.0 - bar);
+            let fresh = match (t, var) {
+                (0, _) => 0.0,
+                (_, VarType::FixedLarge) => c.betas[t],
+                _ => c.posterior_variance[t],
+            };
+            want = slope * slope * want + fresh;
+        }
+        assert!(
+            (got - want).abs() < 1e-6 * want,
+            "{var:?} {v}: {got} {want}"
+        );
+        if v == 1.0 {
+            // Beta is the exact variance here: N(0, 1) stays until the last step, which adds no noise.
+            assert!((got - (1.0 - c.betas[0])).abs() < 1e-6, "{got}");
+        }
+    }
+}
+
+#[test]
+fn ddpm_is_exact_for_data_in_one_point_and_ddim_with_eta_1_equals_it() {
+    let (d, _) = gaussian(30, VarType::FixedSmall, 0.0);
+    let model = |x: &Tensor, t: &Tensor| {
+        let bar = d.coefficients().alphas_cumprod[t.to_vec1::<f32>()?[0] as usize];
+        (x - 0.25 * bar.sqrt())? / (1.0 - bar).sqrt()
+    };
+    let x = Tensor::new(&[[0.3f64, -2.0]], &Device::Cpu).unwrap();
+    let mut noise = |i: usize, x: &Tensor| x.ones_like()? * (i as f64 * 0.7).sin();
+    let a = ddpm(&d, &model, x.clone(), false, &mut noise, &mut quiet).unwrap();
+    let b = ddim(&d, &model, x, 1.0, false, &mut noise, &mut quiet).unwrap();
+    for (a, b) in a.to_vec2::<f64>().unwrap()[0]
+        .iter()
+        .zip(&b.to_vec2::<f64>().unwrap()[0])
+    {
+        assert!((a - 0.25).abs() < 1e-9 && (a - b).abs() < 1e-9, "{a} {b}");
+    }
+}
+
+#[test]
+fn ddim_converges_at_order_one() {
+    let (measured, fine) = order_of(|steps| {
+        let (d, model) = gaussian(steps, VarType::FixedSmall, V);
+        let x = Tensor::new(&[[1.5f64]], &Device::Cpu).unwrap();
+        let y = ddim(&d, &model, x, 0.0, false, &mut no_noise, &mut quiet).unwrap();
+        let bar = d.coefficients().alphas_cumprod[steps - 1];
+        let exact = 1.5 * (V / (bar * V + 1.0 - bar)).sqrt();
+        (y.to_vec2::<f64>().unwrap()[0][0] - exact).abs() / exact
+    });
+    assert!(
+        fine < 0.05 && (measured - 1.0).abs() < 0.35,
+        "{fine:e}, order {measured}"
+    );
+}
+
+#[test]
+fn noisy_ddim_reaches_the_data_s_variance() {
+    let sigmas = crate::Edm {
+        sigma_max: 50.0,
+        sigma_min: 0.01,
+        ..Default::default()
+    }
+    .sigmas(100);
+    let d = |x: &Tensor, s: f64| x * (V / (V + s * s));
+    let mut last = f64::INFINITY;
+    for eta in [0.0, 0.5, 1.0] {
+        let v = variance_of(100, |x, noise| {
+            // The start is 50 times its noise.
+            ddim_sigma(&d, (x * 50.0).unwrap(), &sigmas, eta, noise, &mut quiet).unwrap()
+        });
+        assert!((v - V).abs() < 0.1 * V && v != last, "eta {eta}: {v}");
+        last = v;
+    }
+}
+
+#[test]
+fn a_picture_does_not_depend_on_its_batch() {
+    let (d, model) = gaussian(30, VarType::FixedLarge, V);
+    let run = |indices: &[u64]| {
+        let x = nn_ops::noise::normal_tensor(7, indices, 1, 0, &[2, 2, 2], &Device::Cpu).unwrap();
+        let y = ddpm(
+            &d,
+            &model,
+            x,
+            true,
+            &mut addressed_noise(7, indices, 2),
+            &mut quiet,
+        )
+        .unwrap();
+        let last = y.get(indices.len() - 1).unwrap();
+        last.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(run(&[5, 1, 9]), run(&[9]));
+}
+
+#[test]
+fn an_error_of_the_callback_ends_the_run() {
+    let (d, model) = gaussian(30, VarType::FixedSmall, V);
+    let x = Tensor::new(&[[1.0f64]], &Device::Cpu).unwrap();
+    let mut calls = 0;
+    let mut stop = |i: usize, _: &Tensor| {
+        calls += 1;
+        if i == 2 {
+            candle_core::bail!("enough")
+        } else {
+            Ok(())
+        }
+    };
+    let e = ddpm(&d, &model, x.clone(), false, &mut no_noise, &mut stop).unwrap_err();
+    assert!(e.to_string().contains("enough") && calls == 3);
+    let e = ddim(&d, &model, x, 1.5, false, &mut no_noise, &mut quiet).unwrap_err();
+    assert!(e.to_string().contains("eta is 1.5"));
+}
