@@ -328,12 +328,14 @@ pub fn timestep_embedding(t: &Tensor, dim: usize) -> Result<Tensor> {
     let n = t.dim(0)?;
     let device = t.device();
     let t: Vec<f32> = t.to_dtype(candle_core::DType::F32)?.to_vec1()?;
+    // Every step rounded to f32 where PyTorch rounds it: t is up to 1000, and multiplies the difference.
+    let frequency = |i: usize| {
+        let exponent = -(10_000f64.ln()) as f32 * i as f32 / half as f32;
+        libm::exp(exponent as f64) as f32
+    };
     let mut data = Vec::with_capacity(n * dim);
     for t in t {
-        let angle = |i: usize| {
-            let frequency = (-(10_000f64.ln()) * i as f64 / half as f64).exp() as f32;
-            (t * frequency) as f64
-        };
+        let angle = |i: usize| (t * frequency(i)) as f64;
         data.extend((0..half).map(|i| libm::cos(angle(i)) as f32));
         data.extend((0..half).map(|i| libm::sin(angle(i)) as f32));
         data.resize(data.len().next_multiple_of(dim), 0.0);

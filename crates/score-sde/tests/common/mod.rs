@@ -146,14 +146,22 @@ pub fn check_step(case: &Case, d: &GaussianDiffusion, model: Model) {
     let x_t = d.q_sample(&x0, &t, &noise).unwrap();
     close(case, "x_t", &x_t, 1e-4);
     let p = d.p_mean_variance(model, &x_t, &t, true).unwrap();
-    for (name, got) in [
-        ("p_mean", &p.mean),
-        ("p_variance", &p.variance),
-        ("p_log_variance", &p.log_variance),
-        ("p_pred_xstart", &p.pred_xstart),
-    ] {
-        close(case, name, got, 1e-4);
-    }
+    close(case, "p_mean", &p.mean, 1e-4);
+    close(case, "p_variance", &p.variance, 1e-4);
+    close(case, "p_log_variance", &p.log_variance, 1e-4);
+    // x_0 is made of sqrt(1 / alpha_bar - 1) times the network's output: at the noisy end that makes more than 1e-4 of
+    // the output's rounding, which is 1e-6 to 3e-6 between f32 and f64 in PyTorch too.
+    let bars = &d.coefficients().alphas_cumprod;
+    let factor = t
+        .iter()
+        .map(|&t| (1.0 / bars[t] - 1.0).sqrt())
+        .fold(0.0, f64::max);
+    close(
+        case,
+        "p_pred_xstart",
+        &p.pred_xstart,
+        (2e-6 * factor).max(1e-4),
+    );
     let losses = d.training_losses(model, &x0, &t, &noise).unwrap();
     close(case, "loss_loss", &losses.loss, 1e-4);
     for (name, got) in [("loss_mse", losses.mse), ("loss_vb", losses.vb)] {
