@@ -14,7 +14,7 @@ use score_sde::{DiffusionConfig, UNet, UNetConfig};
 use std::collections::HashMap;
 
 /// A network of a case and its parameters by name.
-fn network(case: &Case) -> (UNet, HashMap<String, Var>) {
+fn network(case: &Case, dtype: DType) -> (UNet, HashMap<String, Var>) {
     let mut config = case.config.clone();
     let object = config.as_object_mut().unwrap();
     // Of no consequence for the numbers.
@@ -33,20 +33,25 @@ fn network(case: &Case) -> (UNet, HashMap<String, Var>) {
     let weights = candle_core::pickle::read_all(case.folder.join("model.pt")).unwrap();
     let vars: HashMap<String, Var> = weights
         .into_iter()
-        .map(|(name, w)| (name, Var::from_tensor(&w.contiguous().unwrap()).unwrap()))
+        .map(|(name, w)| {
+            (
+                name,
+                Var::from_tensor(&w.contiguous().unwrap().to_dtype(dtype).unwrap()).unwrap(),
+            )
+        })
         .collect();
     let tensors = vars
         .iter()
         .map(|(name, v)| (name.clone(), v.as_tensor().clone()))
         .collect();
-    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_tensors(tensors, dtype, &Device::Cpu);
     (UNet::new(config, vb).unwrap(), vars)
 }
 
 #[test]
 fn unets() {
     for case in common::golden("improved-diffusion-unet-") {
-        let (net, vars) = network(&case);
+        let (net, vars) = network(&case, DType::F32);
         let x = Var::from_tensor(&case.get("x")).unwrap();
         let label = case.find("label").or_else(|| case.find("y_label"));
         let y = net
@@ -91,9 +96,16 @@ fn processes() {
             .filter(|word| word.starts_with("improved-diffusion-unet-"))
             .next_back();
         let name = name.unwrap_or("improved-diffusion-unet-0");
-        let (net, _) = network(&Case::open(case.folder.with_file_name(name)));
+        let net_case = Case::open(case.folder.with_file_name(name));
+        let (net, _) = network(&net_case, DType::F32);
         let model = |x: &Tensor, t: &Tensor| net.forward(&x.detach(), t, None, None);
-        common::check_step(&case, &d, &model);
+        common::check_step(&case, &d, &model, false);
+        let (exact, _) = network(&net_case, DType::F64);
+        let exact = |x: &Tensor, t: &Tensor| {
+            let x = x.detach().to_dtype(DType::F64)?;
+            exact.forward(&x, t, None, None)?.to_dtype(DType::F32)
+        };
+        common::check_step(&case, &d, &exact, true);
 
         let zs = case.get("zs");
         // Where no start is given, it is z.

@@ -290,7 +290,7 @@ impl UNet {
                 t.shape()
             )
         }
-        let emb = timestep_embedding(t, self.config.model_channels)?;
+        let emb = timestep_embedding(t, self.config.model_channels)?.to_dtype(x.dtype())?;
         let emb = self.time.1.forward(&silu(&self.time.0.forward(&emb)?)?)?;
         let emb = match (&self.labels, y) {
             (Some(table), Some(y)) => (emb + table.index_select(y, 0)?)?,

@@ -140,7 +140,7 @@ pub fn check_tables(case: &Case, d: &GaussianDiffusion) {
 }
 
 /// q, p and the losses at one set of steps.
-pub fn check_step(case: &Case, d: &GaussianDiffusion, model: Model) {
+pub fn check_step(case: &Case, d: &GaussianDiffusion, model: Model, exact: bool) {
     let t = steps(case, "t");
     let (x0, noise) = (case.get("x0"), case.get("noise"));
     let x_t = d.q_sample(&x0, &t, &noise).unwrap();
@@ -149,19 +149,20 @@ pub fn check_step(case: &Case, d: &GaussianDiffusion, model: Model) {
     close(case, "p_mean", &p.mean, 1e-4);
     close(case, "p_variance", &p.variance, 1e-4);
     close(case, "p_log_variance", &p.log_variance, 1e-4);
-    // x_0 is made of sqrt(1 / alpha_bar - 1) times the network's output: at the noisy end that makes more than 1e-4 of
-    // the output's rounding, which is 1e-6 to 3e-6 between f32 and f64 in PyTorch too.
+    // x_0 is made of sqrt(1 / alpha_bar - 1) times the network's output, 104 times in linear-25: there the rounding of
+    // two f32 networks shows. Measured against the network in f64: PyTorch is 0.9e-4 off, this crate 1.2e-4, and they
+    // are 2.1e-4 apart, 2e-6 of the output. With the network in f64 (`exact`) the common 1e-4 holds.
     let bars = &d.coefficients().alphas_cumprod;
     let factor = t
         .iter()
         .map(|&t| (1.0 / bars[t] - 1.0).sqrt())
         .fold(0.0, f64::max);
-    close(
-        case,
-        "p_pred_xstart",
-        &p.pred_xstart,
-        (2e-6 * factor).max(1e-4),
-    );
+    let tolerance = if exact {
+        1e-4
+    } else {
+        (3e-6 * factor).max(1e-4)
+    };
+    close(case, "p_pred_xstart", &p.pred_xstart, tolerance);
     let losses = d.training_losses(model, &x0, &t, &noise).unwrap();
     close(case, "loss_loss", &losses.loss, 1e-4);
     for (name, got) in [("loss_mse", losses.mse), ("loss_vb", losses.vb)] {
