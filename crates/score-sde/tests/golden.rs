@@ -88,13 +88,12 @@ fn processes() {
     for case in common::golden("improved-diffusion-process-") {
         let d = common::process(&case);
         common::check_tables(&case, &d);
-        // "... model of case NAME." or NAME. in the description.
+        // The description names the network: "... model of case NAME. ..."
+        let words = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
         let name = case
             .description
-            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        let name = name
-            .filter(|word| word.starts_with("improved-diffusion-unet-"))
-            .next_back();
+            .split(words)
+            .find(|w| w.starts_with("improved-diffusion-unet-"));
         let name = name.unwrap_or("improved-diffusion-unet-0");
         let net_case = Case::open(case.folder.with_file_name(name));
         let (net, _) = network(&net_case, DType::F32);

@@ -1,6 +1,6 @@
 //! Training losses and the variational bound, in bits per dimension.
 
-use super::gaussian::{GaussianDiffusion, LossType, MeanType, Model};
+use super::{GaussianDiffusion, LossType, MeanType, Model};
 use crate::error::{Result, same_shape};
 use crate::sampler::Noise;
 use candle_core::Tensor;

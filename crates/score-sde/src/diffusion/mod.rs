@@ -7,6 +7,7 @@
 mod coefficients;
 mod config;
 mod gaussian;
+mod kinds;
 mod loss;
 mod respace;
 mod schedule;
@@ -15,7 +16,8 @@ mod timesteps;
 
 pub use coefficients::Coefficients;
 pub use config::DiffusionConfig;
-pub use gaussian::{GaussianDiffusion, LossType, MeanType, MeanVariance, Model, VarType};
+pub use gaussian::{GaussianDiffusion, MeanVariance, Model};
+pub use kinds::{LossType, MeanType, VarType};
 pub use loss::{Bound, Losses, VbTerm, discretized_gaussian_log_likelihood, normal_kl};
 pub use respace::space_timesteps;
 pub use schedule::{Schedule, betas_for_alpha_bar};

@@ -1,6 +1,6 @@
 //! A discrete process seen as a denoiser in sigma, so that every sampler of [`crate::sampler`] runs on it.
 
-use super::gaussian::{GaussianDiffusion, MeanType, Model};
+use super::{GaussianDiffusion, MeanType, Model};
 use crate::error::{Error, Result};
 use crate::sampler::Denoiser;
 use candle_core::Tensor;

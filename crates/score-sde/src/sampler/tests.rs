@@ -6,11 +6,10 @@ use candle_core::Device;
 
 const V: f64 = 0.7;
 
+type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>;
+
 /// D(x; s) = x v / (v + s^2); the exact flow scales x by sqrt((v + s1^2) / (v + s0^2)).
-fn error_of(
-    sampler: &dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>,
-    steps: usize,
-) -> f64 {
+fn error_of(sampler: Run, steps: usize) -> f64 {
     let edm = crate::Edm {
         sigma_max: 10.0,
         sigma_min: 0.01,
@@ -32,7 +31,6 @@ fn order_of(error: impl Fn(usize) -> f64) -> (f64, f64) {
 
 #[test]
 fn each_sampler_converges_at_its_order() {
-    type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>;
     let ddim: Run = &|d, x, s, on| ddim_sigma(d, x, s, 0.0, &mut no_noise, on);
     let heun: Run = &|d, x, s, on| heun(d, x, s, on);
     let euler: Run = &|d, x, s, on| euler(d, x, s, on);

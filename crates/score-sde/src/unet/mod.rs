@@ -2,99 +2,16 @@
 //! so that its checkpoints load; with `conv_resample` off it is also the default network of this project.
 
 mod blocks;
+mod config;
+mod embedding;
 
 pub use blocks::DropMask;
 use blocks::{AttentionBlock, Downsample, ResBlock, Upsample};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
+pub use config::UNetConfig;
+pub use embedding::timestep_embedding;
 use nn_ops::{Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, silu};
-use serde::{Deserialize, Deserializer, Serialize};
-
-/// The architecture, in improved-diffusion's terms.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UNetConfig {
-    /// Channels of the input picture.
-    pub in_channels: usize,
-    /// Width of the first level; a multiple of 32.
-    pub model_channels: usize,
-    /// Channels of the output: twice the input's where variances are learned.
-    pub out_channels: usize,
-    /// Residual blocks per level.
-    pub num_res_blocks: usize,
-    /// Downsampling factors at which attention follows each residual block (2 = at half size).
-    pub attention_resolutions: Vec<usize>,
-    /// Width of each level as a multiple of `model_channels`; each level after the first has half the size.
-    pub channel_mult: Vec<usize>,
-    /// Heads of every attention.
-    pub num_heads: usize,
-    /// Heads on the way up, if not the same (improved-diffusion's -1, which is also read).
-    #[serde(
-        default,
-        deserialize_with = "heads_or_same",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub num_heads_upsample: Option<usize>,
-    /// Let the noise level scale and shift the second normalisation, instead of adding it before.
-    #[serde(default = "yes")]
-    pub use_scale_shift_norm: bool,
-    /// Resample with convolutions.
-    #[serde(default)]
-    pub conv_resample: bool,
-    /// Number of classes, for a network conditioned on a label.
-    #[serde(default)]
-    pub num_classes: Option<usize>,
-    /// Dropout in every residual block while training.
-    #[serde(default)]
-    pub dropout: f64,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// -1 means the same as on the way down.
-fn heads_or_same<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<usize>, D::Error> {
-    match Option::<i64>::deserialize(d)? {
-        None | Some(-1) => Ok(None),
-        Some(n) => usize::try_from(n).map(Some).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "num_heads_upsample is {n}, it must be at least 1, or -1 for num_heads"
-            ))
-        }),
-    }
-}
-
-impl UNetConfig {
-    fn check(&self) -> Result<()> {
-        if self.model_channels == 0 || self.model_channels % 32 != 0 {
-            bail!(
-                "UNet: model_channels is {}, it must be a multiple of 32 (the groups of its normalisations)",
-                self.model_channels
-            )
-        }
-        if self.channel_mult.is_empty() || self.channel_mult.contains(&0) {
-            bail!(
-                "UNet: channel_mult {:?} must name at least one level, each at least 1",
-                self.channel_mult
-            )
-        }
-        if self.num_heads == 0
-            || self.num_heads_upsample == Some(0)
-            || self.num_res_blocks == 0
-            || self.in_channels == 0
-            || self.out_channels == 0
-        {
-            bail!(
-                "UNet: num_heads, num_res_blocks, in_channels and out_channels must be at least 1"
-            )
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            bail!("UNet: dropout is {}, it must be in [0, 1)", self.dropout)
-        }
-        Ok(())
-    }
-}
 
 /// One entry of a level: what improved-diffusion calls a TimestepEmbedSequential.
 #[derive(Debug, Clone, Default)]
@@ -317,28 +234,4 @@ impl UNet {
         self.last
             .forward(&self.norm.forward_act(&h, Activation::Silu)?)
     }
-}
-
-/// Sines and cosines of t at `dim` / 2 frequencies from 1 down to 1/10000: (N) to (N, dim), cosines first.
-///
-/// # Errors
-/// Only those of the device.
-pub fn timestep_embedding(t: &Tensor, dim: usize) -> Result<Tensor> {
-    let half = dim / 2;
-    let n = t.dim(0)?;
-    let device = t.device();
-    let t: Vec<f32> = t.to_dtype(candle_core::DType::F32)?.to_vec1()?;
-    // Every step rounded to f32 where PyTorch rounds it: t is up to 1000, and multiplies the difference.
-    let frequency = |i: usize| {
-        let exponent = -(10_000f64.ln()) as f32 * i as f32 / half as f32;
-        libm::exp(exponent as f64) as f32
-    };
-    let mut data = Vec::with_capacity(n * dim);
-    for t in t {
-        let angle = |i: usize| (t * frequency(i)) as f64;
-        data.extend((0..half).map(|i| libm::cos(angle(i)) as f32));
-        data.extend((0..half).map(|i| libm::sin(angle(i)) as f32));
-        data.resize(data.len().next_multiple_of(dim), 0.0);
-    }
-    Tensor::from_vec(data, (n, dim), device)
 }

@@ -1,0 +1,45 @@
+//! The choices a process is made of.
+
+/// What the network predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MeanType {
+    /// The noise in x_t.
+    Epsilon,
+    /// The clean x_0.
+    XStart,
+    /// The mean of x_{t-1}.
+    PreviousX,
+}
+
+/// Where the variance of a reverse step comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VarType {
+    /// The posterior's, exact for data in one point.
+    FixedSmall,
+    /// Beta, exact for normal data of variance 1 (the first step's is the posterior's of the second).
+    FixedLarge,
+    /// The network's second half of channels is its logarithm.
+    Learned,
+    /// The second half, in [-1, 1], goes from the logarithm of the small to that of the large one.
+    LearnedRange,
+}
+
+impl VarType {
+    /// Whether the network returns twice the picture's channels.
+    pub fn is_learned(self) -> bool {
+        matches!(self, Self::Learned | Self::LearnedRange)
+    }
+}
+
+/// What training minimises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LossType {
+    /// Squared error, plus the bound for learned variances.
+    Mse,
+    /// The same with the bound times T / 1000: L_hybrid, for the sum of all T terms is the whole bound over 1000.
+    RescaledMse,
+    /// One term of the variational bound, in bits per dimension.
+    Kl,
+    /// The same times T: an estimate of the whole bound.
+    RescaledKl,
+}
