@@ -8,7 +8,9 @@ pub mod error;
 pub mod files;
 pub mod model;
 pub mod picture;
+pub mod pipeline;
 pub mod train;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
+pub use pipeline::{SampleOptions, Wmgm};

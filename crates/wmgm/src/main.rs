@@ -2,15 +2,14 @@
 
 mod cli;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     nn_ops::memory::keep_freed_memory();
-    match cli::Cli::parse().run() {
+    match cli::Cli::from_command_line().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(wmgm::Error::Cancelled) => {
-            eprintln!("stopped; what was done is saved");
+            eprintln!("stopped");
             ExitCode::from(130)
         }
         Err(error) => {

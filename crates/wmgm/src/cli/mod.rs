@@ -1,15 +1,18 @@
 //! The program's commands.
 
+mod embedded;
+mod info;
 mod progress;
+mod regenerate;
 mod sample;
 mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use wmgm::error::{Error, Result};
 
 /// Fast multi-scale image generation in the wavelet domain.
 #[derive(Debug, Parser)]
-#[command(name = "wmgm", version, propagate_version = true)]
+#[command(name = "wmgm", version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,13 +23,13 @@ enum Command {
     /// Make pictures.
     Sample(sample::SampleArgs),
     /// Keep each picture's low band and make its details anew.
-    Regenerate(sample::RegenerateArgs),
+    Regenerate(regenerate::RegenerateArgs),
     /// Train a model on a folder of pictures.
     Train(train::TrainArgs),
     /// Write the averaged weights of a run as a bundle.
     Bundle(train::BundleArgs),
     /// Describe a bundle.
-    Info(sample::InfoArgs),
+    Info(info::InfoArgs),
 }
 
 /// Where to compute.
@@ -47,8 +50,11 @@ impl DeviceChoice {
         use candle_core::Device;
         // A missing CUDA library panics inside candle instead of returning an error.
         let guarded = |open: fn(usize) -> candle_core::Result<Device>| {
-            std::panic::catch_unwind(|| open(0))
-                .unwrap_or_else(|_| Err(candle_core::Error::Msg("the driver's library could not be loaded".into())))
+            std::panic::catch_unwind(|| open(0)).unwrap_or_else(|_| {
+                Err(candle_core::Error::Msg(
+                    "the driver's library could not be loaded".into(),
+                ))
+            })
         };
         let named = |name: &str, open| {
             guarded(open).map_err(|e| {
@@ -73,6 +79,14 @@ impl DeviceChoice {
 }
 
 impl Cli {
+    /// Reads the command line; a wrong one ends the program with a message and exit code 2.
+    pub fn from_command_line() -> Self {
+        let matches = Self::command()
+            .long_version(embedded::version())
+            .get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+    }
+
     /// Carries out the command.
     pub fn run(self) -> Result<()> {
         match self.command {

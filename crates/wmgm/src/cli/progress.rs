@@ -18,9 +18,13 @@ pub fn stop_flag() -> Arc<AtomicBool> {
 
 /// A bar with rate and time left; hidden when standard error is not a terminal.
 pub fn bar(len: u64, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>8} {wide_bar} {pos}/{len} {per_sec} eta {eta} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(len).with_style(style).with_prefix(what.to_owned())
+    let style = ProgressStyle::with_template(
+        "{prefix:>8} {wide_bar} {pos}/{len} {per_sec} eta {eta} {msg}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(len)
+        .with_style(style)
+        .with_prefix(what.to_owned())
 }
 
 /// Shows a training run.
@@ -41,7 +45,10 @@ impl TrainBars {
 
 impl Progress for TrainBars {
     fn event(&self, event: TrainEvent<'_>) {
-        let mut current = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = self
+            .bar
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
             TrainEvent::Loading { done, total } => {
                 if done == 1 {
@@ -60,7 +67,10 @@ impl Progress for TrainBars {
             }
             TrainEvent::Step { step, values } => {
                 current.set_position(step);
-                let text: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+                let text: Vec<String> = values
+                    .iter()
+                    .map(|(name, value)| format!("{name} {value:.4}"))
+                    .collect();
                 current.set_message(text.join(" "));
             }
             TrainEvent::Bundle(path) => {

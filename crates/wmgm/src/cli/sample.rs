@@ -1,22 +1,180 @@
-//! `wmgm sample`, `wmgm regenerate` and `wmgm info`.
+//! `wmgm sample`.
 
+use super::{DeviceChoice, embedded, progress};
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 use wmgm::error::{Error, Result};
+use wmgm::picture;
+use wmgm::pipeline::{SampleEvent, SampleOptions, Wmgm};
 
 /// Make pictures.
+///
+/// Picture i of a seed is the same whatever the batch, the shard and the number of threads.
 #[derive(Debug, clap::Args)]
-pub struct SampleArgs {}
+pub struct SampleArgs {
+    /// Folder of a bundle; the model inside the program unless given.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Number of pictures.
+    #[arg(long, default_value_t = 16)]
+    count: u64,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Steps of the low band's sampler [default: the model's].
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler [default: the model's].
+    #[arg(long)]
+    sampler: Option<String>,
+    /// Pictures made at a time.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// File of the sheet, or folder of the files [default: samples.png, or samples with --files].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// All pictures on one sheet (the default).
+    #[arg(long, conflicts_with = "files")]
+    sheet: bool,
+    /// One PNG per picture, named by its number.
+    #[arg(long)]
+    files: bool,
+    /// Make only the i-th of n parts of the pictures, counting from 1.
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    shard: Option<(u64, u64)>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+fn parse_shard(text: &str) -> std::result::Result<(u64, u64), String> {
+    let parse = || {
+        let (i, n) = text.split_once('/')?;
+        let (i, n): (u64, u64) = (i.parse().ok()?, n.parse().ok()?);
+        (1..=n).contains(&i).then_some((i, n))
+    };
+    parse().ok_or_else(|| format!("{text:?} is not I/N with 1 <= I <= N, such as 2/4"))
+}
+
+/// The part of 0..count that is shard i (from 1) of n.
+fn part(count: u64, (i, n): (u64, u64)) -> Range<u64> {
+    let at = |i: u64| (count as u128 * i as u128 / n as u128) as u64;
+    at(i - 1)..at(i)
+}
+
 impl SampleArgs {
-    pub fn run(self) -> Result<()> { Err(Error::Argument("later".into())) }
+    pub fn run(self) -> Result<()> {
+        if self.count == 0 {
+            return Err(Error::Argument(
+                "--count is 0, it must be at least 1".into(),
+            ));
+        }
+        let pictures = part(self.count, self.shard.unwrap_or((1, 1)));
+        if pictures.is_empty() {
+            return Err(Error::Argument(format!(
+                "--shard: this part of {} pictures is empty; use fewer parts",
+                self.count
+            )));
+        }
+        let device = self.device.open()?;
+        let model = Wmgm::new(embedded::bundle(self.model.as_deref(), &device)?, &device);
+        let options = SampleOptions {
+            seed: self.seed,
+            pictures: pictures.clone(),
+            batch: self.batch,
+            sampler: self.sampler.clone(),
+            steps: self.steps,
+        };
+        let (sampler, steps) = model.plan(&options)?;
+        let out = self
+            .out
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(if self.files { "samples" } else { "samples.png" }));
+        // An output that cannot be written should say so before the work, not after it.
+        if self.files {
+            std::fs::create_dir_all(&out).map_err(|e| Error::io("create", &out, e))?;
+        } else {
+            check_writable(&out)?;
+        }
+
+        let stop = progress::stop_flag();
+        let bar = progress::bar(pictures.end - pictures.start, "sampling");
+        let watch = |event: SampleEvent| {
+            if let SampleEvent::Done { done, .. } = event {
+                bar.set_position(done);
+            }
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let start = Instant::now();
+        if self.files {
+            model.sample_each(&options, &watch, |i, p| {
+                Ok(picture::save_png(out.join(format!("{i:06}.png")), &p)?)
+            })?;
+        } else {
+            let made = model.sample_with(&options, &watch)?;
+            picture::save_png(&out, &picture::sheet(&made, picture::Layout::default())?)?;
+        }
+        bar.finish_and_clear();
+        let count = pictures.end - pictures.start;
+        let each = start.elapsed().as_secs_f64() * 1e3 / count as f64;
+        let config = &model.bundle().config;
+        println!(
+            "seed      {}, pictures {} to {}",
+            self.seed,
+            pictures.start,
+            pictures.end - 1
+        );
+        println!(
+            "sampler   {}, {steps} steps: {} evaluations of the low band's network at {side} x {side}, {} generator passes",
+            options.sampler.as_deref().unwrap_or(&config.sample.sampler),
+            sampler.evaluations(steps),
+            config.levels,
+            side = config.size >> config.levels,
+        );
+        println!(
+            "time      {each:.0} ms per picture ({count} pictures in {:.2} s)",
+            each * count as f64 / 1e3
+        );
+        println!("written   {}", shown(&out));
+        Ok(())
+    }
 }
-/// Details anew.
-#[derive(Debug, clap::Args)]
-pub struct RegenerateArgs {}
-impl RegenerateArgs {
-    pub fn run(self) -> Result<()> { Err(Error::Argument("later".into())) }
+
+/// Fails where a file could not be created beside `path`.
+fn check_writable(path: &Path) -> Result<()> {
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder).map_err(|e| Error::io("write", path, e))?;
+    Ok(())
 }
-/// Describe.
-#[derive(Debug, clap::Args)]
-pub struct InfoArgs {}
-impl InfoArgs {
-    pub fn run(self) -> Result<()> { Err(Error::Argument("later".into())) }
+
+fn shown(path: &Path) -> String {
+    std::path::absolute(path)
+        .unwrap_or_else(|_| path.into())
+        .display()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_cover_every_picture_once() {
+        for (count, n) in [(16, 3), (5, 5), (7, 2), (3, 8)] {
+            let all: Vec<u64> = (1..=n).flat_map(|i| part(count, (i, n))).collect();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
+        }
+        assert!(
+            parse_shard("0/3").is_err() && parse_shard("4/3").is_err() && parse_shard("x").is_err()
+        );
+        assert_eq!(parse_shard("2/3"), Ok((2, 3)));
+    }
 }

@@ -56,7 +56,12 @@ impl TrainArgs {
             },
             resume: self.resume,
         };
-        train(&config, options, &self.device.open()?, &TrainBars::new(stop_flag()))
+        train(
+            &config,
+            options,
+            &self.device.open()?,
+            &TrainBars::new(stop_flag()),
+        )
     }
 }
 
@@ -75,7 +80,11 @@ pub struct BundleArgs {
 
 impl BundleArgs {
     pub fn run(self) -> Result<()> {
-        let precision = if self.f32 { Precision::F32 } else { Precision::F16 };
+        let precision = if self.f32 {
+            Precision::F32
+        } else {
+            Precision::F16
+        };
         write_bundle(&self.run, &self.out, precision)?;
         println!("{}", self.out.display());
         Ok(())

@@ -163,7 +163,9 @@ impl Stage for High {
         let schedule = cfg.optim.schedule(step);
         let mut losses = Vec::new();
         for (e, fake) in examples.iter().zip(&fakes) {
-            let real = self.discriminator.forward(&e.low, &e.high, e.level, Pass::Refine)?;
+            let real = self
+                .discriminator
+                .forward(&e.low, &e.high, e.level, Pass::Refine)?;
             let fake = self
                 .discriminator
                 .forward(&e.low, &fake.detach(), e.level, Pass::Train)?;
@@ -175,7 +177,9 @@ impl Stage for High {
 
         let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
         for (e, fake) in examples.iter().zip(&fakes) {
-            let judged = self.discriminator.forward(&e.low, fake, e.level, Pass::Judge)?;
+            let judged = self
+                .discriminator
+                .forward(&e.low, fake, e.level, Pass::Judge)?;
             adversarial.push(hinge_generator(&judged)?);
             distance.push(l1(fake, &e.high)?);
         }

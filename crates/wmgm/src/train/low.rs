@@ -58,7 +58,9 @@ struct Masks {
 
 impl DropMask for Masks {
     fn mask(&self, shape: &[usize], p: f64) -> candle_core::Result<Tensor> {
-        let call = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let call = self
+            .calls
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (n, item) = (shape[0] as u64, shape[1..].iter().product::<usize>());
         let keep = (1.0 / (1.0 - p)) as f32;
         let mut data = vec![0f32; n as usize * item];

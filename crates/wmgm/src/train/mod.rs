@@ -11,8 +11,8 @@ use crate::config::TrainConfig;
 use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
 use candle_core::Device;
-use std::ops::ControlFlow;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Which networks to train.
