@@ -141,6 +141,30 @@ pub fn haar_merge(low: &[f32], high: &[f32], channels: usize, s: usize) -> Vec<f
     out
 }
 
+/// `times` Haar transforms of every plane, the bands kept as channels: (C, side, side) to (4^times C, side / 2^times, ..).
+///
+/// An orthonormal change of coordinates: white noise stays white noise of the same strength, so that a diffusion in
+/// folded coordinates is the diffusion of the band itself, seen by a network that works at a smaller size.
+pub fn fold(x: Vec<f32>, channels: usize, side: usize, times: usize) -> Vec<f32> {
+    (0..times).fold(x, |x, i| {
+        let mut level = haar_pyramid(&x, channels << (2 * i), side >> i, 1).pop();
+        level.as_mut().map_or(Vec::new(), |level| {
+            level.low.append(&mut level.high);
+            std::mem::take(&mut level.low)
+        })
+    })
+}
+
+/// The inverse of [`fold`]; `channels` and `side` are those of the unfolded band.
+pub fn unfold(x: Vec<f32>, channels: usize, side: usize, times: usize) -> Vec<f32> {
+    (0..times).rev().fold(x, |x, i| {
+        let c = channels << (2 * i);
+        let s = side >> (i + 1);
+        let (low, high) = x.split_at(c * s * s);
+        haar_merge(low, high, c, s)
+    })
+}
+
 /// Running moments up to the fourth, mergeable, in f64.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Moments {

@@ -35,6 +35,9 @@ pub struct BundleConfig {
     pub bands: Vec<LevelStats>,
     /// The score network.
     pub score: UNetConfig,
+    /// How often the low band is folded before the score network sees it.
+    #[serde(default)]
+    pub fold: usize,
     /// Preconditioning and noise levels.
     pub edm: Edm,
     /// The detail generator.
@@ -89,6 +92,7 @@ impl BundleConfig {
             wavelet: c.wavelet.clone(),
             bands,
             score: c.low.unet.clone(),
+            fold: c.low.fold,
             edm: c.low.edm,
             generator: c.high.generator.clone(),
             sample: c.sample.clone(),
@@ -130,6 +134,7 @@ impl BundleConfig {
                 self.wavelet
             ));
         }
+        crate::config::check_fold(self.size >> self.levels, self.fold, &self.score)?;
         self.bands
             .iter()
             .try_for_each(|b| b.check().map_err(|e| e.to_string()))
@@ -214,6 +219,7 @@ impl Bundle {
                 net,
                 edm: config.edm,
                 side: config.size >> config.levels,
+                fold: config.fold,
             },
             high: HighModel {
                 generator,

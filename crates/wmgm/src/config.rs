@@ -50,6 +50,10 @@ fn haar() -> String {
 pub struct LowConfig {
     /// The network.
     pub unet: UNetConfig,
+    /// How often the low band is folded, a Haar transform turning 2 x 2 pixels into 4 channels, before the network sees
+    /// it: each time a quarter of the work for the same band.
+    #[serde(default)]
+    pub fold: usize,
     /// Preconditioning and noise levels.
     #[serde(default)]
     pub edm: Edm,
@@ -177,6 +181,25 @@ impl Default for ReportConfig {
     }
 }
 
+/// Whether a low band of side `low`, folded `fold` times, fits a network.
+pub(crate) fn check_fold(low: usize, fold: usize, unet: &UNetConfig) -> std::result::Result<(), String> {
+    let halvings = unet.channel_mult.len().saturating_sub(1) + fold;
+    if fold > 4 || halvings > 16 || low % (1 << halvings) != 0 {
+        return Err(format!(
+            "low.fold is {fold} and low.unet.channel_mult has {} levels: the low band of {low} x {low} cannot be halved {halvings} times",
+            unet.channel_mult.len()
+        ));
+    }
+    let channels = 3 << (2 * fold);
+    if unet.in_channels != channels || unet.out_channels != channels {
+        return Err(format!(
+            "low.unet: in_channels is {} and out_channels {}, RGB folded {fold} times has {channels}",
+            unet.in_channels, unet.out_channels
+        ));
+    }
+    Ok(())
+}
+
 impl TrainConfig {
     /// Reads and checks a file.
     ///
@@ -211,22 +234,7 @@ impl TrainConfig {
             );
         }
         let low = self.size >> self.levels;
-        let factor = 1 << self.low.unet.channel_mult.len().saturating_sub(1);
-        if low % factor != 0 {
-            return fail(
-                "low.unet.channel_mult",
-                format!(
-                    "the low band of {low} x {low} cannot be halved {} times",
-                    self.low.unet.channel_mult.len() - 1
-                ),
-            );
-        }
-        if self.low.unet.in_channels != 3 || self.low.unet.out_channels != 3 {
-            return fail(
-                "low.unet",
-                "in_channels and out_channels must be 3 (RGB)".into(),
-            );
-        }
+        check_fold(low, self.low.fold, &self.low.unet)?;
         if self.high.generator.levels != self.levels
             || self.high.discriminator.levels != self.levels
         {

@@ -1,6 +1,6 @@
 //! Both networks of a model at work: low bands out of noise, pictures out of low bands.
 
-use crate::bands::{LevelStats, haar_merge};
+use crate::bands::{LevelStats, haar_merge, unfold};
 use crate::config::SampleDefaults;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -65,6 +65,8 @@ pub struct LowModel {
     pub edm: Edm,
     /// Side of the low band.
     pub side: usize,
+    /// How often the band is folded for the network.
+    pub fold: usize,
 }
 
 impl LowModel {
@@ -88,7 +90,8 @@ impl LowModel {
             )));
         }
         let sigmas = self.edm.sigmas(how.steps);
-        let x = noise::normal_tensor(seed, indices, START, 0, &[3, self.side, self.side], device)?;
+        let (channels, side) = (3 << (2 * self.fold), self.side >> self.fold);
+        let x = noise::normal_tensor(seed, indices, START, 0, &[channels, side, side], device)?;
         let x = (x * sigmas[0])?;
         let n = indices.len();
         let denoiser = |x: &Tensor, sigma: f64| {
@@ -97,11 +100,17 @@ impl LowModel {
                 self.net.forward(input, &t, None, None)
             })
         };
-        Ok(match sampler {
+        let x = match sampler {
             Sampler::Heun => heun(&denoiser, x, &sigmas, on_step),
             Sampler::DpmPp2M => dpmpp_2m(&denoiser, x, &sigmas, on_step),
             Sampler::Euler => euler(&denoiser, x, &sigmas, on_step),
-        }?)
+        }?;
+        let values = x.flatten_all()?.to_vec1::<f32>()?;
+        let bands: Vec<f32> = values
+            .chunks_exact(3 * self.side * self.side)
+            .flat_map(|item| unfold(item.to_vec(), 3, self.side, self.fold))
+            .collect();
+        Ok(Tensor::from_vec(bands, (n, 3, self.side, self.side), device)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::checkpoint::Part;
 use super::run::{Run, Stage};
+use crate::bands::fold;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::model::{LowModel, TIME_SCALE};
@@ -102,6 +103,7 @@ impl Stage for Low {
                 let mut word = [0u32];
                 noise::fill_words(cfg.seed, index, FLIP, at, &mut word);
                 run.data.low_band(pick, word[0] & 1 == 1, x);
+                x.copy_from_slice(&fold(x.to_vec(), 3, side, cfg.low.fold));
                 let mut normal = [0f32];
                 noise::fill_normal(cfg.seed, index, SIGMA, at, &mut normal);
                 let sigma = cfg.low.edm.training_sigma(normal[0] as f64);
@@ -111,7 +113,8 @@ impl Stage for Low {
                 *time = (cfg.low.edm.scaling(sigma).noise * TIME_SCALE) as f32;
             });
         let device = run.device;
-        let shape = (o.batch, 3, side, side);
+        let (channels, side) = (3 << (2 * cfg.low.fold), side >> cfg.low.fold);
+        let shape = (o.batch, channels, side, side);
         let x = Tensor::from_vec(x, shape, device)?;
         let target = Tensor::from_vec(target, shape, device)?;
         let times = Tensor::from_vec(times, o.batch, device)?;
@@ -155,6 +158,7 @@ impl Stage for Low {
             net,
             edm: run.config.low.edm,
             side,
+            fold: run.config.low.fold,
         };
         let indices: Vec<u64> = (0..16).collect();
         let low = model.sample(
