@@ -6,12 +6,14 @@
 use crate::cpu::direct;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
+use crate::cpu::winograd;
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
 };
 use candle_nn::VarBuilder;
+use rayon::prelude::*;
 
 /// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,7 @@ fn geometry(x: &Shape, w: &Shape, b: Option<&Shape>, cfg: Conv2dConfig) -> Resul
 /// The kernel that serves a geometry. Depends on nothing but shapes of one picture.
 #[derive(PartialEq)]
 enum Kernel {
+    Winograd,
     Direct3,
     Gemm,
 }
@@ -112,12 +115,42 @@ enum Kernel {
 impl Kernel {
     fn of(g: &Geometry) -> Self {
         let same = g.kh == 3 && g.kw == 3 && g.stride == 1 && g.padding == 1 && g.groups == 1;
-        if same { Self::Direct3 } else { Self::Gemm }
+        match same {
+            // Fewer channels than half a block waste more than the tiles save.
+            true if g.ci.min(g.co) >= 8 => Self::Winograd,
+            true => Self::Direct3,
+            false => Self::Gemm,
+        }
+    }
+}
+
+/// Sizes of the convolution, or (`turned`) of the one that gives the gradient of its input.
+fn sizes(g: &Geometry, turned: bool) -> winograd::Sizes {
+    let (ci, co) = if turned { (g.co, g.ci) } else { (g.ci, g.co) };
+    winograd::Sizes {
+        n: g.n,
+        ci,
+        co,
+        h: g.h,
+        w: g.w,
     }
 }
 
 fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
     match Kernel::of(g) {
+        Kernel::Winograd => {
+            let s = sizes(g, false);
+            let y = winograd::forward(
+                &s,
+                &s.input().pack(x),
+                &winograd::Kernels::new(w, &s, false),
+            );
+            let mut y = s.output().unpack(&y);
+            if let Some(b) = b {
+                add_bias(&mut y, b, g.oh * g.ow);
+            }
+            y
+        }
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
             let packed = direct::pack_weights(w, g.co, g.ci, 9, false);
@@ -125,6 +158,17 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
         }
         Kernel::Gemm => g.forward(x, w, b),
     }
+}
+
+/// Adds b[c] to every pixel of channel c.
+fn add_bias(y: &mut [f32], b: &[f32], pixels: usize) {
+    y.par_chunks_mut(pixels.max(1))
+        .enumerate()
+        .with_min_len(16)
+        .for_each(|(i, y)| {
+            let b = b[i % b.len()];
+            y.iter_mut().for_each(|v| *v += b);
+        });
 }
 
 /// Which gradients are wanted: those of tensors that depend on a variable.
@@ -136,9 +180,27 @@ struct Wanted {
 }
 
 /// Gradients of input, weights and bias, those wanted.
-fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> [Option<Vec<f32>>; 3] {
+fn backward(
+    g: &Geometry,
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    wanted: Wanted,
+) -> [Option<Vec<f32>>; 3] {
     let db = wanted.b.then(|| bias_gradient(dy, g.co, g.oh * g.ow));
     match Kernel::of(g) {
+        Kernel::Winograd => {
+            let (s, turned) = (sizes(g, false), sizes(g, true));
+            let dx = wanted.x.then(|| {
+                let kernels = winograd::Kernels::new(w, &turned, true);
+                let dx = winograd::forward(&turned, &turned.input().pack(dy), &kernels);
+                turned.output().unpack(&dx)
+            });
+            let dw = wanted
+                .w
+                .then(|| winograd::weight_gradient(&s, &s.input().pack(x), &s.output().pack(dy)));
+            [dx, dw, db]
+        }
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
             let dx = wanted.x.then(|| {
@@ -184,7 +246,13 @@ impl Op {
         Ok((CpuStorage::F32(y), (g.n, g.co, g.oh, g.ow).into()))
     }
 
-    fn gradients(&self, x: &Tensor, w: &Tensor, b: Option<&Tensor>, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
+    fn gradients(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
         let g = geometry(x.shape(), w.shape(), b.map(Tensor::shape), self.cfg)?;
         let wanted = Wanted {
             x: x.track_op(),
@@ -192,13 +260,21 @@ impl Op {
             b: b.is_some_and(Tensor::track_op),
         };
         let dy = dy.contiguous()?;
-        let [dx, dw, db] =
-            with_slice(x, |x| with_slice(w, |w| with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))))?;
+        let [dx, dw, db] = with_slice(x, |x| {
+            with_slice(w, |w| {
+                with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))
+            })
+        })?;
         let tensor = |data: Option<Vec<f32>>, shape: &Shape| {
-            data.map(|d| Tensor::from_vec(d, shape, x.device())).transpose()
+            data.map(|d| Tensor::from_vec(d, shape, x.device()))
+                .transpose()
         };
         let co = Shape::from(g.co);
-        Ok([tensor(dx, x.shape())?, tensor(dw, w.shape())?, tensor(db, &co)?])
+        Ok([
+            tensor(dx, x.shape())?,
+            tensor(dw, w.shape())?,
+            tensor(db, &co)?,
+        ])
     }
 }
 
