@@ -1,4 +1,5 @@
 //! Neural-network operators and layers with right gradients and fast CPU paths, on candle tensors.
+#![doc = include_str!("../README.md")]
 
 pub mod activation;
 pub mod adamw;

@@ -18,7 +18,7 @@ fn an_upsampled_tensor_may_have_other_consumers() {
             let square = t[0].sqr()?;
             let first = up(&square)?.sum_all()?;
             let second = (up(&square)? * up(&(&square * 3.0)?)?)?.sum_all()?;
-            first + second + square.sqr()?.sum_all()? * 5.0
+            (first + second)? + (square.sqr()?.sum_all()? * 5.0)?
         });
     }
 }
@@ -65,6 +65,35 @@ fn softmax_and_normalisation_keep_gradients() {
         let grads = grads.unwrap();
         let g = values(grads.get(&x).expect("a gradient"));
         assert!(g.iter().any(|v| v.abs() > 1e-3), "{g:?}");
+    }
+}
+
+/// candle: the backward of a strided `conv2d` fails where the stride leaves different remainders along the two axes.
+/// Convolution is linear in each argument, so that differences over a whole unit are exact.
+#[test]
+fn a_stride_may_leave_different_remainders() {
+    let cfg = Conv2dConfig { stride: 3, padding: 2, groups: 1 };
+    let inputs = [wave32(&[2, 1, 8, 7], 0.1), wave32(&[2, 1, 4, 4], 0.2), wave32(&[2], 0.3)];
+    let vars = inputs.clone().map(|t| Var::from_tensor(&t).unwrap());
+    let loss = |t: [&Tensor; 3]| {
+        let y = conv2d(t[0], t[1], Some(t[2]), cfg).unwrap();
+        (&y * wave32(y.dims(), 0.9)).unwrap().sum_all().unwrap()
+    };
+    let grads = loss([&vars[0], &vars[1], &vars[2]]).backward().unwrap();
+    for (k, var) in vars.iter().enumerate() {
+        let data = values(&inputs[k]);
+        for (i, got) in values(grads.get(var).unwrap()).into_iter().enumerate() {
+            let at = |h: f64| {
+                let mut moved = data.clone();
+                moved[i] += h;
+                let moved = Tensor::from_vec(moved, inputs[k].shape(), &Device::Cpu).unwrap();
+                let mut t = inputs.clone();
+                t[k] = moved.to_dtype(DType::F32).unwrap();
+                values(&loss([&t[0], &t[1], &t[2]]))[0]
+            };
+            let want = at(0.5) - at(-0.5);
+            assert!((got - want).abs() < 1e-4, "input {k} [{i}]: {got} instead of {want}");
+        }
     }
 }
 
