@@ -56,6 +56,7 @@ impl SpectralConv {
         let vb = vb.pp(name);
         buffers
             .builder(vb.device())
+            .set_dtype(vb.dtype())
             .get_with_hints(co, &format!("{name}.u"), Init::Randn { mean: 0.0, stdev: 1.0 })?;
         let u = buffers
             .named()
@@ -69,7 +70,8 @@ impl SpectralConv {
         })
     }
 
-    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+    /// The weight with largest singular value 1 (as far as the power iteration has come) and the bias.
+    fn normalised(&self, pass: Pass) -> Result<(Tensor, Tensor)> {
         let co = self.weight.dim(0)?;
         let frozen = |t: &Tensor| if pass == Pass::Judge { t.detach() } else { t.clone() };
         let (weight, bias) = (frozen(&self.weight), frozen(&self.bias));
@@ -83,7 +85,11 @@ impl SpectralConv {
             self.u.set(&u.flatten_all()?)?;
         }
         let sigma = flat.matmul(&v.t()?.contiguous()?)?.mul(&u.t()?.contiguous()?)?.sum_all()?;
-        let weight = weight.broadcast_div(&sigma)?;
+        Ok((weight.broadcast_div(&sigma)?, bias))
+    }
+
+    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        let (weight, bias) = self.normalised(pass)?;
         conv2d(x, &weight, Some(&bias), Conv2dConfig::same(3))
     }
 }
@@ -136,5 +142,40 @@ impl DetailDiscriminator {
             }
         }
         Ok(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    /// The largest singular value of a (rows, columns) matrix, by many power iterations from another start.
+    fn largest_singular_value(m: &Tensor) -> f64 {
+        let mut u = Tensor::ones((1, m.dim(0).unwrap()), DType::F32, &Device::Cpu).unwrap();
+        for _ in 0..500 {
+            let v = unit(&u.matmul(m).unwrap()).unwrap();
+            u = unit(&v.matmul(&m.t().unwrap().contiguous().unwrap()).unwrap()).unwrap();
+        }
+        let v = u.matmul(m).unwrap();
+        v.sqr().unwrap().sum_all().unwrap().sqrt().unwrap().to_scalar::<f32>().unwrap() as f64
+    }
+
+    #[test]
+    fn the_normalised_weight_has_spectral_norm_one() {
+        let (params, buffers) = (Params::new(4), Params::new(5));
+        for (i, (ci, co)) in [(17, 32), (8, 1), (1, 6)].into_iter().enumerate() {
+            let conv = SpectralConv::new(ci, co, params.builder(&Device::Cpu), &buffers, &format!("c{i}")).unwrap();
+            for _ in 0..300 {
+                conv.normalised(Pass::Refine).unwrap();
+            }
+            for pass in [Pass::Train, Pass::Judge] {
+                let before = conv.u.to_vec1::<f32>().unwrap();
+                let (weight, _) = conv.normalised(pass).unwrap();
+                let norm = largest_singular_value(&weight.flatten_from(1).unwrap().detach());
+                assert!((norm - 1.0).abs() < 1e-3, "{ci}->{co}: {norm}");
+                assert_eq!(before, conv.u.to_vec1::<f32>().unwrap(), "only a refining pass moves u");
+            }
+        }
     }
 }

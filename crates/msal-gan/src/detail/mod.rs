@@ -23,6 +23,7 @@ fn level_planes(x: &Tensor, level: usize, levels: usize) -> Result<Tensor> {
     let mut one_hot = vec![0f32; levels];
     one_hot[level - 1] = 1.0;
     Tensor::from_vec(one_hot, (1, levels, 1, 1), x.device())?
+        .to_dtype(x.dtype())?
         .broadcast_as((n, levels, h, w))?
         .contiguous()
 }
