@@ -182,7 +182,11 @@ impl Default for ReportConfig {
 }
 
 /// Whether a low band of side `low`, folded `fold` times, fits a network.
-pub(crate) fn check_fold(low: usize, fold: usize, unet: &UNetConfig) -> std::result::Result<(), String> {
+pub(crate) fn check_fold(
+    low: usize,
+    fold: usize,
+    unet: &UNetConfig,
+) -> std::result::Result<(), String> {
     let halvings = unet.channel_mult.len().saturating_sub(1) + fold;
     if fold > 4 || halvings > 16 || low % (1 << halvings) != 0 {
         return Err(format!(
