@@ -4,8 +4,8 @@
 
 use candle_core::{Device, ModuleT, Tensor};
 use msal_gan::official::{
-    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, LossConfig, LowInput, discriminator_loss,
-    generator_loss, haar, sample,
+    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, LossConfig, LowInput,
+    discriminator_loss, generator_loss, haar, sample,
 };
 use nn_ops::{AdamW, AdamWConfig, Params, noise};
 
@@ -31,22 +31,41 @@ fn pictures(step: u32, side: usize) -> candle_core::Result<Tensor> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::Cpu;
     let (g_params, d_params) = (Params::new(SEED), Params::new(SEED + 1));
-    let g_config = GeneratorConfig { n_channels: 8, ..Default::default() };
+    let g_config = GeneratorConfig {
+        n_channels: 8,
+        ..Default::default()
+    };
     let generator = Generator::new(g_config, g_params.builder(&device))?;
-    let d_config = DiscriminatorConfig { n_channels: 8, n_blocks: 3, ..Default::default() };
+    let d_config = DiscriminatorConfig {
+        n_channels: 8,
+        n_blocks: 3,
+        ..Default::default()
+    };
     let discriminator = Discriminator::new(d_config, d_params.builder(&device))?;
     // The official rates are 1e-4 and 1e-5; faster ones show something in a few steps.
-    let adam = |lr| AdamWConfig { lr, ..Default::default() };
+    let adam = |lr| AdamWConfig {
+        lr,
+        ..Default::default()
+    };
     let mut g_adam = AdamW::new(g_params.named(), adam(3e-3))?;
     let mut d_adam = AdamW::new(d_params.named(), adam(1e-3))?;
-    println!("generator {} parameters, discriminator {}", g_params.count(), d_params.count());
+    println!(
+        "generator {} parameters, discriminator {}",
+        g_params.count(),
+        d_params.count()
+    );
 
     for step in 0..20 {
         let target = pictures(step, 64)?;
         let (low, _) = haar::forward(&target)?;
         let z = noise::normal_tensor(SEED, &BATCH, 1, step, &low.dims()[1..], &device)?;
         let fake = haar::inverse(&low, &generator.forward(&low, &z, true)?)?;
-        let loss = generator_loss(&discriminator.forward_t(&fake, true)?, &fake, &target, &LossConfig::default())?;
+        let loss = generator_loss(
+            &discriminator.forward_t(&fake, true)?,
+            &fake,
+            &target,
+            &LossConfig::default(),
+        )?;
         g_adam.step(&loss.total.backward()?)?;
         // One step of the discriminator for four of the generator.
         if step % 4 == 3 {

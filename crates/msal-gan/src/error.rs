@@ -57,6 +57,11 @@ pub(crate) fn dims4(
 ) -> Result<(usize, usize, usize, usize)> {
     match *t.dims() {
         [n, c, h, w] if fits(n, c, h, w) => Ok((n, c, h, w)),
-        _ => Err(Error::Shape { op, name, got: t.dims().to_vec(), expected: expected() }),
+        _ => Err(Error::Shape {
+            op,
+            name,
+            got: t.dims().to_vec(),
+            expected: expected(),
+        }),
     }
 }

@@ -26,12 +26,24 @@ pub fn ssim(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`ssim`].
 pub fn ssim_per_picture(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (n, c, h, w) = dims4("ssim", "a", a, || "(N, C, H, W)".into(), |_, c, h, w| c * h * w > 0)?;
+    let (n, c, h, w) = dims4(
+        "ssim",
+        "a",
+        a,
+        || "(N, C, H, W)".into(),
+        |_, c, h, w| c * h * w > 0,
+    )?;
     if a.dims() != b.dims() {
-        return Err(Error::Shape { op: "ssim", name: "b", got: b.dims().to_vec(), expected: format!("{:?}", a.dims()) });
+        return Err(Error::Shape {
+            op: "ssim",
+            name: "b",
+            got: b.dims().to_vec(),
+            expected: format!("{:?}", a.dims()),
+        });
     }
     // Five windowed means at once: (5 N C, H, W).
-    let five = Tensor::cat(&[a, b, &a.sqr()?, &b.sqr()?, &(a * b)?], 0)?.reshape((5 * n * c, h, w))?;
+    let five =
+        Tensor::cat(&[a, b, &a.sqr()?, &b.sqr()?, &(a * b)?], 0)?.reshape((5 * n * c, h, w))?;
     let means = blur(&five)?.reshape((5, n, c * h * w))?;
     let part = |i| means.get(i);
     let (mu_a, mu_b) = (part(0)?, part(1)?);
@@ -46,9 +58,18 @@ pub fn ssim_per_picture(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// banded matrix.
 fn blur(x: &Tensor) -> Result<Tensor> {
     let (b, h, w) = x.dims3()?;
-    let band = |len| Ok::<_, Error>(Tensor::from_vec(band(len), (len, len), x.device())?.to_dtype(x.dtype())?);
-    let rows = x.reshape((b * h, w))?.matmul(&band(w)?)?.reshape((b, h, w))?;
-    let columns = rows.transpose(1, 2)?.contiguous()?.reshape((b * w, h))?.matmul(&band(h)?)?;
+    let band = |len| {
+        Ok::<_, Error>(Tensor::from_vec(band(len), (len, len), x.device())?.to_dtype(x.dtype())?)
+    };
+    let rows = x
+        .reshape((b * h, w))?
+        .matmul(&band(w)?)?
+        .reshape((b, h, w))?;
+    let columns = rows
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((b * w, h))?
+        .matmul(&band(h)?)?;
     Ok(columns.reshape((b, w, h))?.transpose(1, 2)?.contiguous()?)
 }
 

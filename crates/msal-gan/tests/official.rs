@@ -3,8 +3,8 @@
 
 mod common;
 
-use candle_core::{ModuleT, Tensor, Var};
 use candle_core::backprop::GradStore;
+use candle_core::{ModuleT, Tensor, Var};
 use common::{Case, cases, close};
 use msal_gan::official::{LossConfig, LowInput, discriminator_loss, generator_loss, haar, sample};
 use msal_gan::{ssim, ssim_per_picture};
@@ -20,7 +20,11 @@ fn check_gradients(case: &Case, prefix: &str, params: &Params, grads: &GradStore
     for (name, var) in params.named() {
         match grads.get(&var) {
             Some(g) => case.close(&format!("{prefix}{name}"), g, GRADIENT),
-            None => assert!(name.contains("running_") && !names.contains(&name), "{}: {name}", case.name),
+            None => assert!(
+                name.contains("running_") && !names.contains(&name),
+                "{}: {name}",
+                case.name
+            ),
         }
     }
 }
@@ -34,9 +38,18 @@ fn generators() {
         let y = net.forward_t(&x, true).unwrap();
         case.close("y_train", &y, OUTPUT);
         for name in case.names("after_train.") {
-            case.close(&format!("after_train.{name}"), &params.tensors()[&name], OUTPUT);
+            case.close(
+                &format!("after_train.{name}"),
+                &params.tensors()[&name],
+                OUTPUT,
+            );
         }
-        let grads = (y * case.get("w")).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = (y * case.get("w"))
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
         case.close("grad_x", grads.get(&x).unwrap(), GRADIENT);
         check_gradients(&case, "grad.", &params, &grads);
     }
@@ -50,7 +63,12 @@ fn discriminators() {
         case.close("y_eval", &net.forward_t(&x, false).unwrap(), OUTPUT);
         let y = net.forward_t(&x, true).unwrap();
         case.close("y_train", &y, OUTPUT);
-        let grads = candle_nn::ops::sigmoid(&y).unwrap().mean_all().unwrap().backward().unwrap();
+        let grads = candle_nn::ops::sigmoid(&y)
+            .unwrap()
+            .mean_all()
+            .unwrap()
+            .backward()
+            .unwrap();
         case.close("grad_x", grads.get(&x).unwrap(), GRADIENT);
         check_gradients(&case, "grad.", &params, &grads);
     }
@@ -65,9 +83,11 @@ fn losses() {
         let (low, high) = haar::forward(&case.get("img")).unwrap();
         let target = haar::inverse(&low, &high).unwrap();
         case.close("target", &target, 1e-6);
-        let fake = haar::inverse(&low, &g.forward(&low, &case.get("noise"), true).unwrap()).unwrap();
+        let fake =
+            haar::inverse(&low, &g.forward(&low, &case.get("noise"), true).unwrap()).unwrap();
         case.close("fake", &fake, OUTPUT);
-        let loss = generator_loss(&d.forward_t(&fake, true).unwrap(), &fake, &target, &config).unwrap();
+        let loss =
+            generator_loss(&d.forward_t(&fake, true).unwrap(), &fake, &target, &config).unwrap();
         case.close("g_adv", &loss.adversarial, OUTPUT);
         case.close("g_mse", &loss.mse, OUTPUT);
         case.close("g_ssim", &loss.dissimilarity, OUTPUT);
@@ -89,7 +109,8 @@ fn two_levels() {
         let (g, _) = case.beside("wmgm-generator").generator();
         let depth = case.config["depth"].as_u64().unwrap() as usize;
         let low = LowInput::UnitPicture.to_band(&case.get("low")).unwrap();
-        let mut noise = |round: usize, _: &candle_core::Shape| Ok(case.get(&format!("noise{round}")));
+        let mut noise =
+            |round: usize, _: &candle_core::Shape| Ok(case.get(&format!("noise{round}")));
         let mut rounds = 0;
         let mut see = |round: usize, x: &Tensor| {
             case.close(&format!("level{round}"), x, OUTPUT);
@@ -113,7 +134,12 @@ fn structural_similarity() {
         let grads = value.backward().unwrap();
         // The gradients are about 1e-3: compare them at their own size.
         let large = |t: &Tensor| (t * 400.0).unwrap();
-        close("ssim gradient", &large(grads.get(&a).unwrap()), &large(&case.get("grad_a")), 1e-3);
+        close(
+            "ssim gradient",
+            &large(grads.get(&a).unwrap()),
+            &large(&case.get("grad_a")),
+            1e-3,
+        );
     }
 }
 
@@ -124,13 +150,21 @@ fn haar_levels() {
         std::path::PathBuf::from,
     );
     if !golden.join("wmgm-wavelet").is_dir() {
-        eprintln!("no golden folder at {}: the transform is tested by its properties alone", golden.display());
+        eprintln!(
+            "no golden folder at {}: the transform is tested by its properties alone",
+            golden.display()
+        );
         return;
     }
     let case = Case::open(golden.join("wmgm-wavelet"));
     let (ll1, d1) = haar::forward(&case.get("img")).unwrap();
     let (ll2, d2) = haar::forward(&ll1).unwrap();
-    for (name, t) in [("ll1", &ll1), ("details1", &d1), ("ll2", &ll2), ("details2", &d2)] {
+    for (name, t) in [
+        ("ll1", &ll1),
+        ("details1", &d1),
+        ("ll2", &ll2),
+        ("details2", &d2),
+    ] {
         case.close(name, t, 1e-5);
     }
     case.close("rec1", &haar::inverse(&ll1, &d1).unwrap(), 1e-5);

@@ -5,7 +5,9 @@ use crate::cpu::shared::scratch;
 use crate::path::{self, Path};
 use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, ModuleT, Result, Shape, Tensor, Var, bail};
+use candle_core::{
+    CpuStorage, CustomOp3, DType, Layout, ModuleT, Result, Shape, Tensor, Var, bail,
+};
 use candle_nn::{Init, VarBuilder};
 use rayon::prelude::*;
 
@@ -25,26 +27,48 @@ pub struct BatchStatistics {
 ///
 /// # Errors
 /// Shapes that do not fit, or fewer than two values per channel.
-pub fn batch_norm_train(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<(Tensor, BatchStatistics)> {
-    let geo = Geo::new(x.shape(), &[("scale", scale.shape()), ("shift", shift.shape())])?;
+pub fn batch_norm_train(
+    x: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, BatchStatistics)> {
+    let geo = Geo::new(
+        x.shape(),
+        &[("scale", scale.shape()), ("shift", shift.shape())],
+    )?;
     let count = geo.n * geo.pixels;
     if count < 2 {
-        bail!("batch_norm: training needs at least two values per channel, {:?} has {count}", x.shape())
+        bail!(
+            "batch_norm: training needs at least two values per channel, {:?} has {count}",
+            x.shape()
+        )
     }
     if !fast(&[x, scale, shift]) {
         return reference_train(x, scale, shift, &geo, eps);
     }
     let x = x.contiguous()?;
     let moments = with_slice(&x, |x| Ok(geo.moments(x)))?;
-    let (mean, var): (Vec<f32>, Vec<f32>) = moments.iter().map(|&(m, v)| (m as f32, v as f32)).unzip();
+    let (mean, var): (Vec<f32>, Vec<f32>) =
+        moments.iter().map(|&(m, v)| (m as f32, v as f32)).unzip();
     let statistics = BatchStatistics {
         mean: Tensor::from_slice(&mean, geo.c, x.device())?,
         var: Tensor::from_vec(var, geo.c, x.device())?,
         count,
     };
-    let rstd = moments.iter().map(|&(_, v)| (1.0 / (v + eps).sqrt()) as f32).collect();
-    let op = Op { mean, rstd, of_batch: true };
-    Ok((x.apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)?, statistics))
+    let rstd = moments
+        .iter()
+        .map(|&(_, v)| (1.0 / (v + eps).sqrt()) as f32)
+        .collect();
+    let op = Op {
+        mean,
+        rstd,
+        of_batch: true,
+    };
+    Ok((
+        x.apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)?,
+        statistics,
+    ))
 }
 
 /// `y = (x - mean) / sqrt(var + eps) * scale + shift` with given, constant mean and variance, all four (C).
@@ -59,20 +83,39 @@ pub fn batch_norm_eval(
     shift: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    let shapes = [("mean", mean), ("var", var), ("scale", scale), ("shift", shift)].map(|(n, t)| (n, t.shape()));
+    let shapes = [
+        ("mean", mean),
+        ("var", var),
+        ("scale", scale),
+        ("shift", shift),
+    ]
+    .map(|(n, t)| (n, t.shape()));
     let geo = Geo::new(x.shape(), &shapes)?;
     if !fast(&[x, mean, var, scale, shift]) {
         let (mean, var) = (mean.detach(), var.detach());
         let d = geo.flat(x)?.broadcast_sub(&geo.row(&mean)?)?;
-        return geo.finish(&d, &geo.row(&var)?, scale, shift, eps)?.reshape(x.shape());
+        return geo
+            .finish(&d, &geo.row(&var)?, scale, shift, eps)?
+            .reshape(x.shape());
     }
-    let rstd = var.to_vec1::<f32>()?.into_iter().map(|v| (1.0 / (v as f64 + eps).sqrt()) as f32);
-    let op = Op { mean: mean.to_vec1()?, rstd: rstd.collect(), of_batch: false };
-    x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
+    let rstd = var
+        .to_vec1::<f32>()?
+        .into_iter()
+        .map(|v| (1.0 / (v as f64 + eps).sqrt()) as f32);
+    let op = Op {
+        mean: mean.to_vec1()?,
+        rstd: rstd.collect(),
+        of_batch: false,
+    };
+    x.contiguous()?
+        .apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
 }
 
 fn fast(tensors: &[&Tensor]) -> bool {
-    path::current() == Path::Fast && tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+    path::current() == Path::Fast
+        && tensors
+            .iter()
+            .all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
 }
 
 /// candle's operators, through which the gradients find their way.
@@ -87,7 +130,9 @@ fn reference_train(
     let mean = flat.mean_keepdim((0, 2))?;
     let d = flat.broadcast_sub(&mean)?;
     let var = d.sqr()?.mean_keepdim((0, 2))?;
-    let y = geo.finish(&d, &var, scale, shift, eps)?.reshape(x.shape())?;
+    let y = geo
+        .finish(&d, &var, scale, shift, eps)?
+        .reshape(x.shape())?;
     let statistics = BatchStatistics {
         mean: mean.flatten_all()?.detach(),
         var: var.flatten_all()?.detach(),
@@ -113,7 +158,11 @@ impl Geo {
                 bail!("batch_norm: x {x:?} needs {name} of shape ({c},), got {shape:?}")
             }
         }
-        Ok(Self { n: *n, c: *c, pixels: rest.iter().product() })
+        Ok(Self {
+            n: *n,
+            c: *c,
+            pixels: rest.iter().product(),
+        })
     }
 
     /// (N, C, P).
@@ -127,7 +176,14 @@ impl Geo {
     }
 
     /// From centred values (N, C, P) and variances (1, C, 1).
-    fn finish(&self, d: &Tensor, var: &Tensor, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<Tensor> {
+    fn finish(
+        &self,
+        d: &Tensor,
+        var: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        eps: f64,
+    ) -> Result<Tensor> {
         d.broadcast_div(&(var + eps)?.sqrt()?)?
             .broadcast_mul(&self.row(scale)?)?
             .broadcast_add(&self.row(shift)?)
@@ -145,7 +201,9 @@ impl Geo {
         let m = (self.n * self.pixels) as f64;
         let channel = |ch| {
             let total = |centre| {
-                self.planes(x, ch).map(|p| sums(p, centre)).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
+                self.planes(x, ch)
+                    .map(|p| sums(p, centre))
+                    .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
             };
             let rough = (total(0.0).0 / m) as f32;
             let (first, second) = total(rough);
@@ -248,7 +306,11 @@ impl Op {
             let through_statistics = if self.of_batch { -k / m } else { 0.0 };
             let p = through_statistics * rstd * rstd * s2;
             let q = through_statistics * s1;
-            ([k as f32, p as f32, q as f32], (rstd * s2) as f32, s1 as f32)
+            (
+                [k as f32, p as f32, q as f32],
+                (rstd * s2) as f32,
+                s1 as f32,
+            )
         };
         let channels: Vec<_> = (0..geo.c).into_par_iter().map(channel).collect();
         let mut dx = scratch(x.len());
@@ -261,7 +323,11 @@ impl Op {
                 let ch = i % geo.c;
                 input_gradient(x, dy, self.mean[ch], channels[ch].0, dx);
             });
-        [dx, channels.iter().map(|c| c.1).collect(), channels.iter().map(|c| c.2).collect()]
+        [
+            dx,
+            channels.iter().map(|c| c.1).collect(),
+            channels.iter().map(|c| c.2).collect(),
+        ]
     }
 }
 
@@ -280,14 +346,21 @@ impl CustomOp3 for Op {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let geo = Geo::new(l1.shape(), &[("scale", l2.shape()), ("shift", l3.shape())])?;
-        let (x, scale) = (cpu_slice(self.name(), s1, l1)?, cpu_slice(self.name(), s2, l2)?);
+        let (x, scale) = (
+            cpu_slice(self.name(), s1, l1)?,
+            cpu_slice(self.name(), s2, l2)?,
+        );
         let shift = cpu_slice(self.name(), s3, l3)?;
         let mut y = scratch(x.len());
         let px = geo.pixels.max(1);
-        y.par_chunks_mut(px).zip(x.par_chunks(px)).enumerate().with_min_len(4).for_each(|(i, (y, x))| {
-            let ch = i % geo.c;
-            apply(x, self.mean[ch], self.rstd[ch] * scale[ch], shift[ch], y);
-        });
+        y.par_chunks_mut(px)
+            .zip(x.par_chunks(px))
+            .enumerate()
+            .with_min_len(4)
+            .for_each(|(i, (y, x))| {
+                let ch = i % geo.c;
+                apply(x, self.mean[ch], self.rstd[ch] * scale[ch], shift[ch], y);
+            });
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -299,12 +372,22 @@ impl CustomOp3 for Op {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let geo = Geo::new(x.shape(), &[("scale", scale.shape()), ("shift", shift.shape())])?;
+        let geo = Geo::new(
+            x.shape(),
+            &[("scale", scale.shape()), ("shift", shift.shape())],
+        )?;
         let dy = dy.contiguous()?;
-        let [dx, dscale, dshift] =
-            with_slice(x, |x| with_slice(scale, |s| with_slice(&dy, |dy| Ok(self.gradients(&geo, x, s, dy)))))?;
+        let [dx, dscale, dshift] = with_slice(x, |x| {
+            with_slice(scale, |s| {
+                with_slice(&dy, |dy| Ok(self.gradients(&geo, x, s, dy)))
+            })
+        })?;
         let tensor = |data, shape: &Shape| Tensor::from_vec(data, shape, x.device()).map(Some);
-        Ok((tensor(dx, x.shape())?, tensor(dscale, scale.shape())?, tensor(dshift, shift.shape())?))
+        Ok((
+            tensor(dx, x.shape())?,
+            tensor(dscale, scale.shape())?,
+            tensor(dshift, shift.shape())?,
+        ))
     }
 }
 
@@ -320,7 +403,10 @@ pub struct BatchNormConfig {
 impl Default for BatchNormConfig {
     /// torch's defaults: 1e-5 and 0.1.
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1 }
+        Self {
+            eps: 1e-5,
+            momentum: 0.1,
+        }
     }
 }
 
@@ -368,7 +454,10 @@ impl BatchNorm {
     fn track(&self, batch: &BatchStatistics) -> Result<()> {
         let m = self.config.momentum;
         let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
-        for (running, new) in [(&self.running_mean, batch.mean.clone()), (&self.running_var, (&batch.var * unbiased)?)] {
+        for (running, new) in [
+            (&self.running_mean, batch.mean.clone()),
+            (&self.running_var, (&batch.var * unbiased)?),
+        ] {
             let new = new.to_dtype(running.dtype())?;
             running.set(&((running.as_tensor().detach() * (1.0 - m))? + (new * m)?)?)?;
         }

@@ -52,17 +52,29 @@ struct SpectralConv {
 impl SpectralConv {
     fn new(ci: usize, co: usize, vb: VarBuilder, buffers: &Params, name: &str) -> Result<Self> {
         let bound = 1.0 / ((ci * 9) as f64).sqrt();
-        let init = Init::Uniform { lo: -bound, up: bound };
+        let init = Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
         let vb = vb.pp(name);
         buffers
             .builder(vb.device())
             .set_dtype(vb.dtype())
-            .get_with_hints(co, &format!("{name}.u"), Init::Randn { mean: 0.0, stdev: 1.0 })?;
+            .get_with_hints(
+                co,
+                &format!("{name}.u"),
+                Init::Randn {
+                    mean: 0.0,
+                    stdev: 1.0,
+                },
+            )?;
         let u = buffers
             .named()
             .into_iter()
             .find_map(|(n, v)| (n == format!("{name}.u")).then_some(v));
-        let Some(u) = u else { bail!("discriminator: buffer {name}.u was not created") };
+        let Some(u) = u else {
+            bail!("discriminator: buffer {name}.u was not created")
+        };
         Ok(Self {
             weight: vb.get_with_hints((co, ci, 3, 3), "weight", init)?,
             bias: vb.get_with_hints(co, "bias", Init::Const(0.0))?,
@@ -73,7 +85,13 @@ impl SpectralConv {
     /// The weight with largest singular value 1 (as far as the power iteration has come) and the bias.
     fn normalised(&self, pass: Pass) -> Result<(Tensor, Tensor)> {
         let co = self.weight.dim(0)?;
-        let frozen = |t: &Tensor| if pass == Pass::Judge { t.detach() } else { t.clone() };
+        let frozen = |t: &Tensor| {
+            if pass == Pass::Judge {
+                t.detach()
+            } else {
+                t.clone()
+            }
+        };
         let (weight, bias) = (frozen(&self.weight), frozen(&self.bias));
         let flat = weight.flatten_from(1)?;
         let fixed = flat.detach();
@@ -84,7 +102,10 @@ impl SpectralConv {
             u = unit(&fixed.matmul(&v.t()?.contiguous()?)?.t()?.contiguous()?)?;
             self.u.set(&u.flatten_all()?)?;
         }
-        let sigma = flat.matmul(&v.t()?.contiguous()?)?.mul(&u.t()?.contiguous()?)?.sum_all()?;
+        let sigma = flat
+            .matmul(&v.t()?.contiguous()?)?
+            .mul(&u.t()?.contiguous()?)?
+            .sum_all()?;
         Ok((weight.broadcast_div(&sigma)?, bias))
     }
 
@@ -111,14 +132,24 @@ impl DetailDiscriminator {
     ///
     /// # Errors
     /// A configuration out of range, a missing or misshapen parameter.
-    pub fn new(config: DetailDiscriminatorConfig, vb: VarBuilder, buffers: &Params) -> Result<Self> {
+    pub fn new(
+        config: DetailDiscriminatorConfig,
+        vb: VarBuilder,
+        buffers: &Params,
+    ) -> Result<Self> {
         if config.widths.len() < 2 || config.widths.contains(&0) || config.channels == 0 {
             bail!("detail discriminator: needs at least two widths and one channel: {config:?}")
         }
         let mut ch = 4 * config.channels + config.levels;
         let mut convs = Vec::new();
         for (i, &width) in config.widths.iter().chain([&1]).enumerate() {
-            convs.push(SpectralConv::new(ch, width, vb.clone(), buffers, &format!("conv{i}"))?);
+            convs.push(SpectralConv::new(
+                ch,
+                width,
+                vb.clone(),
+                buffers,
+                &format!("conv{i}"),
+            )?);
             ch = width;
         }
         Ok(Self { config, convs })
@@ -158,14 +189,28 @@ mod tests {
             u = unit(&v.matmul(&m.t().unwrap().contiguous().unwrap()).unwrap()).unwrap();
         }
         let v = u.matmul(m).unwrap();
-        v.sqr().unwrap().sum_all().unwrap().sqrt().unwrap().to_scalar::<f32>().unwrap() as f64
+        v.sqr()
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .sqrt()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap() as f64
     }
 
     #[test]
     fn the_normalised_weight_has_spectral_norm_one() {
         let (params, buffers) = (Params::new(4), Params::new(5));
         for (i, (ci, co)) in [(17, 32), (8, 1), (1, 6)].into_iter().enumerate() {
-            let conv = SpectralConv::new(ci, co, params.builder(&Device::Cpu), &buffers, &format!("c{i}")).unwrap();
+            let conv = SpectralConv::new(
+                ci,
+                co,
+                params.builder(&Device::Cpu),
+                &buffers,
+                &format!("c{i}"),
+            )
+            .unwrap();
             for _ in 0..300 {
                 conv.normalised(Pass::Refine).unwrap();
             }
@@ -174,7 +219,11 @@ mod tests {
                 let (weight, _) = conv.normalised(pass).unwrap();
                 let norm = largest_singular_value(&weight.flatten_from(1).unwrap().detach());
                 assert!((norm - 1.0).abs() < 1e-3, "{ci}->{co}: {norm}");
-                assert_eq!(before, conv.u.to_vec1::<f32>().unwrap(), "only a refining pass moves u");
+                assert_eq!(
+                    before,
+                    conv.u.to_vec1::<f32>().unwrap(),
+                    "only a refining pass moves u"
+                );
             }
         }
     }

@@ -3,9 +3,7 @@
 use super::level_planes;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, avg_pool2x, upsample_nearest2x,
-};
+use nn_ops::{Activation, Conv2d, Conv2dConfig, GroupNorm, avg_pool2x, upsample_nearest2x};
 use serde::{Deserialize, Serialize};
 
 const GROUPS: usize = 8;
@@ -52,7 +50,13 @@ impl ResBlock {
         let same = Conv2dConfig::same(3);
         let skip = match ci == co {
             true => None,
-            false => Some(Conv2d::new(ci, co, 1, Conv2dConfig::same(1), vb.pp("skip"))?),
+            false => Some(Conv2d::new(
+                ci,
+                co,
+                1,
+                Conv2dConfig::same(1),
+                vb.pp("skip"),
+            )?),
         };
         Ok(Self {
             norms: [
@@ -102,13 +106,21 @@ impl DetailGenerator {
     pub fn new(config: DetailGeneratorConfig, vb: VarBuilder) -> Result<Self> {
         let c = &config;
         if c.channels == 0 || c.levels == 0 || c.blocks == 0 || c.widths.is_empty() {
-            bail!("detail generator: channels, levels, blocks and widths must not be zero or empty: {c:?}")
+            bail!(
+                "detail generator: channels, levels, blocks and widths must not be zero or empty: {c:?}"
+            )
         }
         if let Some(w) = c.widths.iter().find(|w| **w == 0 || **w % GROUPS != 0) {
             bail!("detail generator: width {w} is not a multiple of {GROUPS}")
         }
         let inputs = c.channels + c.noise_channels + c.levels;
-        let first = Conv2d::new(inputs, c.widths[0], 3, Conv2dConfig::same(3), vb.pp("first"))?;
+        let first = Conv2d::new(
+            inputs,
+            c.widths[0],
+            3,
+            Conv2dConfig::same(3),
+            vb.pp("first"),
+        )?;
         let mut ch = c.widths[0];
         let mut down = Vec::new();
         for (i, &width) in c.widths.iter().enumerate() {
@@ -125,7 +137,11 @@ impl DetailGenerator {
             let mut stage = Vec::new();
             for b in 0..c.blocks {
                 let skip = if b == 0 { width } else { 0 };
-                stage.push(ResBlock::new(ch + skip, width, vb.pp(format!("up.{i}.{b}")))?);
+                stage.push(ResBlock::new(
+                    ch + skip,
+                    width,
+                    vb.pp(format!("up.{i}.{b}")),
+                )?);
                 ch = width;
             }
             up.push(stage);
@@ -154,7 +170,11 @@ impl DetailGenerator {
         let (n, c, h, w) = low.dims4()?;
         let factor = 1 << (self.config.widths.len() - 1);
         let z = self.config.noise_channels;
-        if c != self.config.channels || noise.dims() != [n, z, h, w] || h % factor != 0 || w % factor != 0 {
+        if c != self.config.channels
+            || noise.dims() != [n, z, h, w]
+            || h % factor != 0
+            || w % factor != 0
+        {
             bail!(
                 "detail generator: needs low (N, {}, H, W) and noise (N, {z}, H, W) with H and W divisible by {factor}, got {:?} and {:?}",
                 self.config.channels,
@@ -163,7 +183,9 @@ impl DetailGenerator {
             )
         }
         let planes = level_planes(low, level, self.config.levels)?;
-        let mut x = self.first.forward(&Tensor::cat(&[low, noise, &planes], 1)?)?;
+        let mut x = self
+            .first
+            .forward(&Tensor::cat(&[low, noise, &planes], 1)?)?;
         let mut skips = Vec::new();
         for (i, stage) in self.down.iter().enumerate() {
             if i > 0 {
@@ -177,7 +199,8 @@ impl DetailGenerator {
             let skip = skips.pop().unwrap_or_else(|| x.clone());
             x = run(stage, Tensor::cat(&[&upsample_nearest2x(&x)?, &skip], 1)?)?;
         }
-        self.last.forward(&self.norm.forward_act(&x, Activation::Silu)?)
+        self.last
+            .forward(&self.norm.forward_act(&x, Activation::Silu)?)
     }
 }
 

@@ -7,8 +7,22 @@ use nn_ops::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, leaky_relu};
 /// A 1 x 1 convolution without bias, initialised as torch does.
 fn shortcut_conv(ci: usize, co: usize, stride: usize, vb: VarBuilder) -> Result<Conv2d> {
     let bound = 1.0 / (ci.max(1) as f64).sqrt();
-    let weight = vb.get_with_hints((co, ci, 1, 1), "weight", Init::Uniform { lo: -bound, up: bound })?;
-    Ok(Conv2d::from_tensors(weight, None, Conv2dConfig { stride, ..Conv2dConfig::default() }))
+    let weight = vb.get_with_hints(
+        (co, ci, 1, 1),
+        "weight",
+        Init::Uniform {
+            lo: -bound,
+            up: bound,
+        },
+    )?;
+    Ok(Conv2d::from_tensors(
+        weight,
+        None,
+        Conv2dConfig {
+            stride,
+            ..Conv2dConfig::default()
+        },
+    ))
 }
 
 /// Convolution and batch normalisation.
@@ -20,13 +34,30 @@ pub(super) struct ConvNorm {
 
 impl ConvNorm {
     /// Members `at` and `at + 1` of a sequence; the convolution keeps the size but for its stride.
-    pub(super) fn new(ci: usize, co: usize, kernel: usize, stride: usize, at: usize, vb: VarBuilder) -> Result<Self> {
-        let cfg = Conv2dConfig { stride, ..Conv2dConfig::same(kernel) };
-        Self::with_norm(Conv2d::new(ci, co, kernel, cfg, vb.pp(at))?, co, vb.pp(at + 1))
+    pub(super) fn new(
+        ci: usize,
+        co: usize,
+        kernel: usize,
+        stride: usize,
+        at: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let cfg = Conv2dConfig {
+            stride,
+            ..Conv2dConfig::same(kernel)
+        };
+        Self::with_norm(
+            Conv2d::new(ci, co, kernel, cfg, vb.pp(at))?,
+            co,
+            vb.pp(at + 1),
+        )
     }
 
     fn with_norm(conv: Conv2d, co: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self { conv, norm: BatchNorm::new(co, BatchNormConfig::default(), vb)? })
+        Ok(Self {
+            conv,
+            norm: BatchNorm::new(co, BatchNormConfig::default(), vb)?,
+        })
     }
 }
 

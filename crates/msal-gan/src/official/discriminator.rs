@@ -28,7 +28,14 @@ pub struct DiscriminatorConfig {
 impl Default for DiscriminatorConfig {
     /// The official program's: width 64, five halvings, RGB, slope 0.1, dropout 0.5.
     fn default() -> Self {
-        Self { n_channels: 64, n_blocks: 5, in_channels: 3, leaky_relu_slope: 0.1, dropout: 0.5, seed: 0 }
+        Self {
+            n_channels: 64,
+            n_blocks: 5,
+            in_channels: 3,
+            leaky_relu_slope: 0.1,
+            dropout: 0.5,
+            seed: 0,
+        }
     }
 }
 
@@ -51,7 +58,11 @@ impl Discriminator {
     /// A configuration out of range, a missing or misshapen parameter.
     pub fn new(config: DiscriminatorConfig, vb: VarBuilder) -> Result<Self> {
         let c = &config;
-        if c.n_channels == 0 || c.in_channels == 0 || c.n_blocks > 16 || (c.n_channels << c.n_blocks) < 2 {
+        if c.n_channels == 0
+            || c.in_channels == 0
+            || c.n_blocks > 16
+            || (c.n_channels << c.n_blocks) < 2
+        {
             return Err(Error::Argument {
                 op: "official discriminator",
                 name: "config",
@@ -63,14 +74,21 @@ impl Discriminator {
         let first = ConvNorm::new(c.in_channels, ch, 3, 1, 0, vb.pp("initial_block"))?;
         let mut blocks = Vec::new();
         for i in 0..c.n_blocks {
-            blocks.push(ResidualBlock::halving(ch, c.leaky_relu_slope, vb.pp("conv_path").pp(i))?);
+            blocks.push(ResidualBlock::halving(
+                ch,
+                c.leaky_relu_slope,
+                vb.pp("conv_path").pp(i),
+            )?);
             ch *= 2;
         }
         let fc = vb.pp("fc");
         Ok(Self {
             first,
             blocks,
-            linear: [Linear::new(ch, ch / 2, fc.pp(0))?, Linear::new(ch / 2, 1, fc.pp(3))?],
+            linear: [
+                Linear::new(ch, ch / 2, fc.pp(0))?,
+                Linear::new(ch / 2, 1, fc.pp(3))?,
+            ],
             dropout: Dropout::new(c.dropout, c.seed, 0)?,
             config,
         })
@@ -91,7 +109,9 @@ impl ModuleT for Discriminator {
     fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
         let (channels, slope) = (self.config.in_channels, self.config.leaky_relu_slope);
         let expected = || format!("(N, {channels}, H, W) with at least one pixel");
-        dims4("official discriminator", "x", x, expected, |_, c, h, w| c == channels && h * w > 0)?;
+        dims4("official discriminator", "x", x, expected, |_, c, h, w| {
+            c == channels && h * w > 0
+        })?;
         let mut x = leaky_relu(&self.first.forward_t(x, train)?, slope)?;
         for block in &self.blocks {
             x = block.forward_t(&x, train)?;

@@ -40,7 +40,13 @@ pub struct GeneratorConfig {
 impl Default for GeneratorConfig {
     /// The official program's: width 64, RGB, maxima, slope 0.1.
     fn default() -> Self {
-        Self { n_channels: 64, in_channels: 6, out_channels: 9, pooling: Pooling::Max, leaky_relu_slope: 0.1 }
+        Self {
+            n_channels: 64,
+            in_channels: 6,
+            out_channels: 9,
+            pooling: Pooling::Max,
+            leaky_relu_slope: 0.1,
+        }
     }
 }
 
@@ -78,13 +84,26 @@ impl Generator {
         let width = |size: usize| n << size;
         let mut down = Vec::new();
         for size in 0..SIZES {
-            let ci = if size == 0 { c.in_channels } else { width(size - 1) };
-            down.push(ResidualBlock::same_size(ci, width(size), slope, vb.pp(format!("Conv{}", size + 1)))?);
+            let ci = if size == 0 {
+                c.in_channels
+            } else {
+                width(size - 1)
+            };
+            down.push(ResidualBlock::same_size(
+                ci,
+                width(size),
+                slope,
+                vb.pp(format!("Conv{}", size + 1)),
+            )?);
         }
         let mut up = Vec::new();
         for size in (0..SIZES - 1).rev() {
             // All but the first block read a gated skip beside the features.
-            let ci = if size == SIZES - 2 { width(size + 1) } else { 2 * width(size + 1) };
+            let ci = if size == SIZES - 2 {
+                width(size + 1)
+            } else {
+                2 * width(size + 1)
+            };
             let block = vb.pp(format!("Up{}", size + 2)).pp("conv_block");
             up.push((
                 ResidualBlock::same_size(ci, width(size), slope, block)?,
@@ -93,9 +112,20 @@ impl Generator {
         }
         let last = (
             ResidualBlock::same_size(2 * n, n / 2, slope, vb.pp("last_conv1"))?,
-            Conv2d::new(n / 2, c.out_channels, 1, Conv2dConfig::default(), vb.pp("last_conv2"))?,
+            Conv2d::new(
+                n / 2,
+                c.out_channels,
+                1,
+                Conv2dConfig::default(),
+                vb.pp("last_conv2"),
+            )?,
         );
-        Ok(Self { down, up, last, config })
+        Ok(Self {
+            down,
+            up,
+            last,
+            config,
+        })
     }
 
     /// The network's shape.
@@ -140,6 +170,9 @@ impl ModuleT for Generator {
             let skip = gate.forward_t(&features, &skips[SIZES - 2 - i], train)?;
             x = Tensor::cat(&[skip, features], 1)?;
         }
-        self.last.1.forward(&self.last.0.forward_t(&x, train)?)?.tanh()
+        self.last
+            .1
+            .forward(&self.last.0.forward_t(&x, train)?)?
+            .tanh()
     }
 }

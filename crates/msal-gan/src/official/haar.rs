@@ -12,14 +12,28 @@ use candle_core::Tensor;
 /// A rank other than 4 or an odd size.
 pub fn forward(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let even = |_: usize, _: usize, h: usize, w: usize| h % 2 == 0 && w % 2 == 0;
-    let (n, c, h, w) = dims4("haar", "x", x, || "(N, C, H, W) with H and W even".into(), even)?;
+    let (n, c, h, w) = dims4(
+        "haar",
+        "x",
+        x,
+        || "(N, C, H, W) with H and W even".into(),
+        even,
+    )?;
     let grid = x.reshape(&[n, c, h / 2, 2, w / 2, 2][..])?;
     // The pixel of every 2 x 2 block at (row, column).
-    let at = |row, column| grid.narrow(3, row, 1)?.narrow(5, column, 1)?.reshape((n, c, h / 2, w / 2));
+    let at = |row, column| {
+        grid.narrow(3, row, 1)?
+            .narrow(5, column, 1)?
+            .reshape((n, c, h / 2, w / 2))
+    };
     let (a, b, c, d) = (at(0, 0)?, at(0, 1)?, at(1, 0)?, at(1, 1)?);
     let (top, bottom) = ((&a + &b)?, (&c + &d)?);
     let (left, right) = ((a - b)?, (c - d)?);
-    let high = [((&top - &bottom)? * 0.5)?, ((&left + &right)? * 0.5)?, ((left - right)? * 0.5)?];
+    let high = [
+        ((&top - &bottom)? * 0.5)?,
+        ((&left + &right)? * 0.5)?,
+        ((left - right)? * 0.5)?,
+    ];
     Ok((((top + bottom)? * 0.5)?, Tensor::cat(&high, 1)?))
 }
 
@@ -28,9 +42,21 @@ pub fn forward(x: &Tensor) -> Result<(Tensor, Tensor)> {
 /// # Errors
 /// Shapes that do not fit each other.
 pub fn inverse(low: &Tensor, high: &Tensor) -> Result<Tensor> {
-    let (n, c, h, w) = dims4("haar", "low", low, || "(N, C, H, W)".into(), |_, _, _, _| true)?;
+    let (n, c, h, w) = dims4(
+        "haar",
+        "low",
+        low,
+        || "(N, C, H, W)".into(),
+        |_, _, _, _| true,
+    )?;
     let fits = |hn: usize, hc: usize, hh: usize, hw: usize| (hn, hc, hh, hw) == (n, 3 * c, h, w);
-    dims4("haar", "high", high, || format!("({n}, {}, {h}, {w})", 3 * c), fits)?;
+    dims4(
+        "haar",
+        "high",
+        high,
+        || format!("({n}, {}, {h}, {w})", 3 * c),
+        fits,
+    )?;
     let band = |i| high.narrow(1, i * c, c);
     let (lh, hl, hh) = (band(0)?, band(1)?, band(2)?);
     let (top, bottom) = ((low + &lh)?, (low - &lh)?);

@@ -34,7 +34,12 @@ pub struct LossConfig {
 impl Default for LossConfig {
     /// The official program's: 0.1, 20, 0.5, [`PictureRange::Signed`].
     fn default() -> Self {
-        Self { alpha: 0.1, lambda: 20.0, nu: 0.5, range: PictureRange::Signed }
+        Self {
+            alpha: 0.1,
+            lambda: 20.0,
+            nu: 0.5,
+            range: PictureRange::Signed,
+        }
     }
 }
 
@@ -55,10 +60,20 @@ pub struct GeneratorLoss {
 ///
 /// # Errors
 /// Shapes that differ.
-pub fn generator_loss(logits: &Tensor, fake: &Tensor, target: &Tensor, cfg: &LossConfig) -> Result<GeneratorLoss> {
+pub fn generator_loss(
+    logits: &Tensor,
+    fake: &Tensor,
+    target: &Tensor,
+    cfg: &LossConfig,
+) -> Result<GeneratorLoss> {
     if fake.dims() != target.dims() {
         let expected = format!("{:?}", target.dims());
-        return Err(Error::Shape { op: "generator_loss", name: "fake", got: fake.dims().to_vec(), expected });
+        return Err(Error::Shape {
+            op: "generator_loss",
+            name: "fake",
+            got: fake.dims().to_vec(),
+            expected,
+        });
     }
     let adversarial = sigmoid(logits)?.mean_all()?.neg()?;
     let mse = (fake - target)?.sqr()?.mean_all()?;
@@ -68,7 +83,12 @@ pub fn generator_loss(logits: &Tensor, fake: &Tensor, target: &Tensor, cfg: &Los
     };
     let dissimilarity = ssim(&unit(fake)?, &unit(target)?)?.affine(-1.0, 1.0)?;
     let total = ((&adversarial * cfg.alpha)? + (&mse * cfg.lambda)?)?;
-    Ok(GeneratorLoss { total: (total + (&dissimilarity * cfg.nu)?)?, adversarial, mse, dissimilarity })
+    Ok(GeneratorLoss {
+        total: (total + (&dissimilarity * cfg.nu)?)?,
+        adversarial,
+        mse,
+        dissimilarity,
+    })
 }
 
 /// What the discriminator minimises: (mean(sigmoid(D(fake))) - mean(sigmoid(D(real)))) / 2, of its logits.

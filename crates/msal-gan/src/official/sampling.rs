@@ -70,14 +70,24 @@ pub fn sample(
 ) -> Result<Tensor> {
     if levels == 0 {
         let value = levels.to_string();
-        return Err(Error::Argument { op: "sample", name: "levels", value, need: "at least 1" });
+        return Err(Error::Argument {
+            op: "sample",
+            name: "levels",
+            value,
+            need: "at least 1",
+        });
     }
     let mut x = low.clone();
     for round in 0..levels {
         let z = noise(round, x.shape())?;
         if z.dims() != x.dims() {
             let expected = format!("{:?}", x.dims());
-            return Err(Error::Shape { op: "sample", name: "noise", got: z.dims().to_vec(), expected });
+            return Err(Error::Shape {
+                op: "sample",
+                name: "noise",
+                got: z.dims().to_vec(),
+                expected,
+            });
         }
         let details = generator.forward(&x, &z, false)?;
         x = haar::inverse(&x, &details)?.detach();

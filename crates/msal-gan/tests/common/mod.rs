@@ -22,7 +22,8 @@ impl Case {
         Self {
             name: folder.display().to_string(),
             config: json["config"].clone(),
-            tensors: candle_core::safetensors::load(folder.join("io.safetensors"), &Device::Cpu).unwrap(),
+            tensors: candle_core::safetensors::load(folder.join("io.safetensors"), &Device::Cpu)
+                .unwrap(),
             folder,
         }
     }
@@ -33,18 +34,29 @@ impl Case {
     }
 
     pub fn get(&self, name: &str) -> Tensor {
-        self.tensors.get(name).unwrap_or_else(|| panic!("{} has no tensor {name}", self.name)).clone()
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("{} has no tensor {name}", self.name))
+            .clone()
     }
 
     /// Names that begin so, without the beginning.
     pub fn names(&self, prefix: &str) -> Vec<String> {
-        self.tensors.keys().filter_map(|k| k.strip_prefix(prefix)).map(String::from).collect()
+        self.tensors
+            .keys()
+            .filter_map(|k| k.strip_prefix(prefix))
+            .map(String::from)
+            .collect()
     }
 
     pub fn close(&self, name: &str, got: &Tensor, tolerance: f64) {
         let want = self.get(name);
         // Scalars are stored as vectors of one element.
-        let want = if got.rank() == 0 { want.squeeze(0).unwrap() } else { want };
+        let want = if got.rank() == 0 {
+            want.squeeze(0).unwrap()
+        } else {
+            want
+        };
         close(&format!("{}: {name}", self.name), got, &want, tolerance);
     }
 
@@ -85,11 +97,16 @@ pub fn cases(prefix: &str) -> Vec<Case> {
     let mut folders = Vec::new();
     for root in [here.join("tests/cases"), golden] {
         let Ok(entries) = std::fs::read_dir(&root) else {
-            eprintln!("no golden folder at {}: only committed cases are tested", root.display());
+            eprintln!(
+                "no golden folder at {}: only committed cases are tested",
+                root.display()
+            );
             continue;
         };
         folders.extend(entries.map(|e| e.unwrap().path()).filter(|f| {
-            f.is_dir() && f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix))
+            f.is_dir()
+                && f.file_name()
+                    .is_some_and(|n| n.to_string_lossy().starts_with(prefix))
         }));
     }
     assert!(!folders.is_empty(), "no case {prefix} is committed");
@@ -98,7 +115,12 @@ pub fn cases(prefix: &str) -> Vec<Case> {
 }
 
 pub fn values(t: &Tensor) -> Vec<f64> {
-    t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    t.to_dtype(DType::F64)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 /// max |got - want| <= tolerance * max(1, max |want|).
@@ -107,13 +129,18 @@ pub fn close(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     let (got, want) = (values(got), values(want));
     let scale = want.iter().fold(1f64, |m, v| m.max(v.abs()));
     for (i, (a, b)) in got.iter().zip(&want).enumerate() {
-        assert!((a - b).abs() <= tolerance * scale, "{what}[{i}]: {a} instead of {b}");
+        assert!(
+            (a - b).abs() <= tolerance * scale,
+            "{what}[{i}]: {a} instead of {b}"
+        );
     }
 }
 
 /// Deterministic values in about [-1, 1].
 pub fn wave(shape: &[usize], seed: f64) -> Tensor {
     let len = shape.iter().product();
-    let data: Vec<f32> = (0..len).map(|i| ((i as f64 * 0.7312 + seed).sin() * 43_758.545_3).fract() as f32).collect();
+    let data: Vec<f32> = (0..len)
+        .map(|i| ((i as f64 * 0.7312 + seed).sin() * 43_758.545_3).fract() as f32)
+        .collect();
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
 }
