@@ -131,7 +131,8 @@ fn gradients_of_the_official_networks() {
         ..Default::default()
     };
     let net = Discriminator::new(config, vb).unwrap();
-    let x = f64s(&[3, 3, 9, 7], 0.1);
+    // Sizes whose halvings leave equal remainders: in f64 candle's own convolution serves, and fails to go back otherwise.
+    let x = f64s(&[3, 3, 9, 5], 0.1);
     check_directional("official discriminator", &params.named(), || {
         // The same masks in every pass.
         net.dropout().set_step(5);
