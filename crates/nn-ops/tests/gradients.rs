@@ -61,7 +61,7 @@ fn fully_connected() {
 fn activations() {
     for shape in [&[1][..], &[2, 3, 5, 7]] {
         let x = (wave(shape, 0.1) * 4.0).unwrap();
-        check("silu", &[x.clone()], TOLERANCE, |t| silu(&t[0]));
+        check("silu", std::slice::from_ref(&x), TOLERANCE, |t| silu(&t[0]));
         check("leaky_relu", &[x], TOLERANCE, |t| leaky_relu(&t[0], 0.1));
     }
 }
@@ -184,4 +184,20 @@ fn dropping_out() {
     check("dropout", &x, TOLERANCE, |t| {
         dropout(&t[0], 0.4, 7, &[0, 1, 2], 1, 3)
     });
+}
+
+/// All of the above with the narrower instruction sets. The choice is made once per process, so each gets its own.
+#[test]
+fn every_instruction_set() {
+    if std::env::var_os("NN_OPS_ISA").is_some() {
+        return;
+    }
+    for isa in ["portable", "avx2"] {
+        let run = std::process::Command::new(std::env::current_exe().unwrap())
+            .env("NN_OPS_ISA", isa)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{isa}: {said}");
+    }
 }
