@@ -2,10 +2,10 @@
 //!
 //! cargo run --release -p msal-gan --example adversarial
 
-use candle_core::{Device, ModuleT, Tensor};
+use candle_core::{Device, Tensor};
 use msal_gan::official::{
-    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, LossConfig, LowInput,
-    discriminator_loss, generator_loss, haar, sample,
+    Discriminator, DiscriminatorConfig, Example, Generator, GeneratorConfig, LossConfig, LowInput,
+    discriminator_step, generator_step, haar, sample,
 };
 use nn_ops::{AdamW, AdamWConfig, Params, noise};
 
@@ -21,7 +21,7 @@ fn pictures(step: u32, side: usize) -> candle_core::Result<Tensor> {
         for c in p.chunks_exact(3) {
             data.extend((0..side * side).map(|i| {
                 let (y, x) = ((i / side) as f32, (i % side) as f32);
-                0.5 + 0.5 * (c[0] * x + c[1] * y + 6.28 * c[2]).sin()
+                0.5 + 0.5 * (c[0] * x + c[1] * y + std::f32::consts::TAU * c[2]).sin()
             }));
         }
     }
@@ -59,19 +59,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let target = pictures(step, 64)?;
         let (low, _) = haar::forward(&target)?;
         let z = noise::normal_tensor(SEED, &BATCH, 1, step, &low.dims()[1..], &device)?;
-        let fake = haar::inverse(&low, &generator.forward(&low, &z, true)?)?;
-        let loss = generator_loss(
-            &discriminator.forward_t(&fake, true)?,
-            &fake,
-            &target,
+        let example = Example {
+            low,
+            noise: z,
+            target,
+        };
+        let (loss, fake) = generator_step(
+            &generator,
+            &discriminator,
+            &mut g_adam,
+            &example,
             &LossConfig::default(),
         )?;
-        g_adam.step(&loss.total.backward()?)?;
         // One step of the discriminator for four of the generator.
         if step % 4 == 3 {
-            let on_fake = discriminator.forward_t(&fake.detach(), true)?;
-            let d_loss = discriminator_loss(&on_fake, &discriminator.forward_t(&target, true)?)?;
-            d_adam.step(&d_loss.backward()?)?;
+            let d_loss = discriminator_step(&discriminator, &mut d_adam, &fake, &example.target)?;
             println!(
                 "step {:2}: mean squared error {:.4}, 1 - SSIM {:.4}, discriminator {:+.4}",
                 step + 1,

@@ -18,7 +18,10 @@ use rayon::prelude::*;
 pub fn upsample_bilinear2x(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     if h == 0 || w == 0 {
-        bail!("upsample_bilinear2x: {:?} has no pixels to interpolate", x.shape())
+        bail!(
+            "upsample_bilinear2x: {:?} has no pixels to interpolate",
+            x.shape()
+        )
     }
     if x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast {
         return x.contiguous()?.apply_op1(Op);
@@ -53,7 +56,11 @@ fn forward(x: &[f32], h: usize, w: usize, line: &mut [f32], y: &mut [f32]) {
     let row = |i: usize| &x[i * w..(i + 1) * w];
     for (o, y) in y.chunks_exact_mut(2 * w).enumerate() {
         let i = o / 2;
-        let far = if o % 2 == 0 { i.saturating_sub(1) } else { (i + 1).min(h - 1) };
+        let far = if o % 2 == 0 {
+            i.saturating_sub(1)
+        } else {
+            (i + 1).min(h - 1)
+        };
         blend(row(i), row(far), line);
         y[0] = line[0];
         y[2 * w - 1] = line[w - 1];
@@ -113,7 +120,10 @@ impl CustomOp1 for Op {
             dx.par_chunks_mut(h * w)
                 .zip(dy.par_chunks(4 * h * w))
                 .with_min_len(8)
-                .for_each_init(|| scratch(2 * w), |line, (dx, dy)| backward(dy, h, w, line, dx));
+                .for_each_init(
+                    || scratch(2 * w),
+                    |line, (dx, dy)| backward(dy, h, w, line, dx),
+                );
             Ok(dx)
         })?;
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)

@@ -360,7 +360,7 @@ impl Conv2d {
         gain: f64,
         vb: VarBuilder,
     ) -> Result<Self> {
-        if cfg.groups == 0 || ci % cfg.groups != 0 {
+        if cfg.groups == 0 || !ci.is_multiple_of(cfg.groups) {
             bail!(
                 "Conv2d: {ci} input channels cannot be split into {} groups",
                 cfg.groups

@@ -12,23 +12,41 @@ use std::sync::atomic::{AtomicU32, Ordering};
 ///
 /// # Errors
 /// `p` outside [0, 1], or not one index per row.
-pub fn dropout(x: &Tensor, p: f64, seed: u64, indices: &[u64], stream: u32, step: u32) -> Result<Tensor> {
+pub fn dropout(
+    x: &Tensor,
+    p: f64,
+    seed: u64,
+    indices: &[u64],
+    stream: u32,
+    step: u32,
+) -> Result<Tensor> {
     check(p)?;
     let n = x.dims().first().copied().unwrap_or(0);
     if x.rank() == 0 || n != indices.len() {
-        bail!("dropout: x {:?} needs one index per row, got {}", x.shape(), indices.len())
+        bail!(
+            "dropout: x {:?} needs one index per row, got {}",
+            x.shape(),
+            indices.len()
+        )
     }
     if p == 0.0 {
         return Ok(x.clone());
     }
-    let keep = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
+    let keep = if p < 1.0 {
+        (1.0 / (1.0 - p)) as f32
+    } else {
+        0.0
+    };
     let mut mask = vec![0f32; x.elem_count()];
     let len = (x.elem_count() / n.max(1)).max(1);
-    mask.par_chunks_mut(len).zip(indices).for_each(|(row, &index)| {
-        noise::fill_uniform(seed, index, stream, step, row);
-        // Uniform in [0, 1): p = 1 leaves nothing.
-        row.iter_mut().for_each(|u| *u = if (*u as f64) < p { 0.0 } else { keep });
-    });
+    mask.par_chunks_mut(len)
+        .zip(indices)
+        .for_each(|(row, &index)| {
+            noise::fill_uniform(seed, index, stream, step, row);
+            // Uniform in [0, 1): p = 1 leaves nothing.
+            row.iter_mut()
+                .for_each(|u| *u = if (*u as f64) < p { 0.0 } else { keep });
+        });
     let mask = Tensor::from_vec(mask, x.shape(), x.device())?;
     x * mask.to_dtype(x.dtype())?
 }
@@ -58,7 +76,12 @@ impl Dropout {
     /// `p` outside [0, 1].
     pub fn new(p: f64, seed: u64, stream: u32) -> Result<Self> {
         check(p)?;
-        Ok(Self { p, seed, stream, step: Arc::default() })
+        Ok(Self {
+            p,
+            seed,
+            stream,
+            step: Arc::default(),
+        })
     }
 
     /// The step whose masks the next pass in training takes.

@@ -14,7 +14,10 @@ use rayon::prelude::*;
 pub fn max_pool2x(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     if h < 2 || w < 2 {
-        bail!("max_pool2x: {:?} is smaller than the 2 x 2 window", x.shape())
+        bail!(
+            "max_pool2x: {:?} is smaller than the 2 x 2 window",
+            x.shape()
+        )
     }
     if x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast {
         return x.contiguous()?.apply_op1(Op);
@@ -46,7 +49,10 @@ fn first_max(v: [f32; 4]) -> usize {
 /// The windows of a pair of rows.
 #[inline(always)]
 fn windows<'a>(upper: &'a [f32], lower: &'a [f32]) -> impl Iterator<Item = [f32; 4]> + 'a {
-    upper.chunks_exact(2).zip(lower.chunks_exact(2)).map(|(a, b)| [a[0], a[1], b[0], b[1]])
+    upper
+        .chunks_exact(2)
+        .zip(lower.chunks_exact(2))
+        .map(|(a, b)| [a[0], a[1], b[0], b[1]])
 }
 
 struct Op;
@@ -61,14 +67,17 @@ impl CustomOp1 for Op {
         let (n, c, h, w) = l.shape().dims4()?;
         let (oh, ow) = (h / 2, w / 2);
         let mut y = scratch(n * c * oh * ow);
-        y.par_chunks_mut(oh * ow).zip(x.par_chunks(h * w)).with_min_len(8).for_each(|(y, x)| {
-            for (y, rows) in y.chunks_exact_mut(ow).zip(x.chunks_exact(2 * w)) {
-                let (upper, lower) = rows.split_at(w);
-                for (y, v) in y.iter_mut().zip(windows(upper, lower)) {
-                    *y = v[first_max(v)];
+        y.par_chunks_mut(oh * ow)
+            .zip(x.par_chunks(h * w))
+            .with_min_len(8)
+            .for_each(|(y, x)| {
+                for (y, rows) in y.chunks_exact_mut(ow).zip(x.chunks_exact(2 * w)) {
+                    let (upper, lower) = rows.split_at(w);
+                    for (y, v) in y.iter_mut().zip(windows(upper, lower)) {
+                        *y = v[first_max(v)];
+                    }
                 }
-            }
-        });
+            });
         Ok((CpuStorage::F32(y), (n, c, oh, ow).into()))
     }
 

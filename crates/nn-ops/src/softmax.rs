@@ -15,7 +15,10 @@ const ROWS: usize = 16;
 /// A scalar or an empty last dimension.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if x.dims().last().is_none_or(|len| *len == 0) {
-        bail!("softmax: {:?} has no elements along its last dimension", x.shape())
+        bail!(
+            "softmax: {:?} has no elements along its last dimension",
+            x.shape()
+        )
     }
     if x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast {
         return x.contiguous()?.apply_op1(Op);
@@ -75,7 +78,9 @@ impl CustomOp1 for Op {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = cpu_slice(self.name(), s, l)?.to_vec();
         let len = l.dims().last().copied().unwrap_or(1);
-        y.par_chunks_mut(len).with_min_len(ROWS).for_each(|row| softmax_row(row, 1.0));
+        y.par_chunks_mut(len)
+            .with_min_len(ROWS)
+            .for_each(|row| softmax_row(row, 1.0));
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 

@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use common::{bits, check, values, wave, wave32};
 use nn_ops::{
-    Conv2dConfig, Params, conv2d, group_norm, max_pool2x, softmax, upsample_bilinear2x, upsample_nearest2x,
+    Conv2dConfig, Params, conv2d, group_norm, max_pool2x, softmax, upsample_bilinear2x,
+    upsample_nearest2x,
 };
 
 /// candle: the backward of `upsample_nearest2d` overwrites what its input's other consumers have given.
@@ -26,7 +27,8 @@ fn an_upsampled_tensor_may_have_other_consumers() {
 /// candle: `upsample_bilinear2d` has no backward at all.
 #[test]
 fn bilinear_upsampling_has_a_gradient_and_torchs_values() {
-    let x = Var::from_tensor(&Tensor::new(&[[[[1f32, 2.0], [3.0, 4.0]]]], &Device::Cpu).unwrap()).unwrap();
+    let x = Var::from_tensor(&Tensor::new(&[[[[1f32, 2.0], [3.0, 4.0]]]], &Device::Cpu).unwrap())
+        .unwrap();
     let y = upsample_bilinear2x(&x).unwrap();
     // torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
     let want = [
@@ -41,12 +43,20 @@ fn bilinear_upsampling_has_a_gradient_and_torchs_values() {
 #[test]
 fn a_maximum_gets_its_whole_gradient_and_the_first_of_equals_all_of_it() {
     for dtype in [DType::F32, DType::F64] {
-        let data = Tensor::new(&[[[[1f32, 5.0, 2.0, 2.0], [5.0, 0.0, 2.0, 2.0]]]], &Device::Cpu).unwrap();
+        let data = Tensor::new(
+            &[[[[1f32, 5.0, 2.0, 2.0], [5.0, 0.0, 2.0, 2.0]]]],
+            &Device::Cpu,
+        )
+        .unwrap();
         let x = Var::from_tensor(&data.to_dtype(dtype).unwrap()).unwrap();
         let y = max_pool2x(&x).unwrap();
         assert_eq!(values(&y), [5.0, 2.0]);
         let grads = (y * 3.0).unwrap().sum_all().unwrap().backward().unwrap();
-        assert_eq!(values(grads.get(&x).unwrap()), [0.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0], "{dtype:?}");
+        assert_eq!(
+            values(grads.get(&x).unwrap()),
+            [0.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            "{dtype:?}"
+        );
     }
 }
 
@@ -61,7 +71,16 @@ fn softmax_and_normalisation_keep_gradients() {
         softmax(&x).unwrap(),
         group_norm(&x, &one, &zero, 1, 1e-5, nn_ops::Activation::None).unwrap(),
     ] {
-        let grads = y.sqr().unwrap().flatten_all().unwrap().narrow(0, 0, 5).unwrap().sum_all().unwrap().backward();
+        let grads = y
+            .sqr()
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .narrow(0, 0, 5)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward();
         let grads = grads.unwrap();
         let g = values(grads.get(&x).expect("a gradient"));
         assert!(g.iter().any(|v| v.abs() > 1e-3), "{g:?}");
@@ -72,8 +91,16 @@ fn softmax_and_normalisation_keep_gradients() {
 /// Convolution is linear in each argument, so that differences over a whole unit are exact.
 #[test]
 fn a_stride_may_leave_different_remainders() {
-    let cfg = Conv2dConfig { stride: 3, padding: 2, groups: 1 };
-    let inputs = [wave32(&[2, 1, 8, 7], 0.1), wave32(&[2, 1, 4, 4], 0.2), wave32(&[2], 0.3)];
+    let cfg = Conv2dConfig {
+        stride: 3,
+        padding: 2,
+        groups: 1,
+    };
+    let inputs = [
+        wave32(&[2, 1, 8, 7], 0.1),
+        wave32(&[2, 1, 4, 4], 0.2),
+        wave32(&[2], 0.3),
+    ];
     let vars = inputs.clone().map(|t| Var::from_tensor(&t).unwrap());
     let loss = |t: [&Tensor; 3]| {
         let y = conv2d(t[0], t[1], Some(t[2]), cfg).unwrap();
@@ -92,7 +119,10 @@ fn a_stride_may_leave_different_remainders() {
                 values(&loss([&t[0], &t[1], &t[2]]))[0]
             };
             let want = at(0.5) - at(-0.5);
-            assert!((got - want).abs() < 1e-4, "input {k} [{i}]: {got} instead of {want}");
+            assert!(
+                (got - want).abs() < 1e-4,
+                "input {k} [{i}]: {got} instead of {want}"
+            );
         }
     }
 }
@@ -101,11 +131,17 @@ fn a_stride_may_leave_different_remainders() {
 #[test]
 fn the_weight_gradient_of_a_batch_is_the_sum_over_its_pictures() {
     let cfg = Conv2dConfig::same(3);
-    let (x, w) = (wave32(&[4, 3, 5, 6], 0.1), Var::from_tensor(&wave32(&[8, 3, 3, 3], 0.2)).unwrap());
+    let (x, w) = (
+        wave32(&[4, 3, 5, 6], 0.1),
+        Var::from_tensor(&wave32(&[8, 3, 3, 3], 0.2)).unwrap(),
+    );
     let weights = wave32(&[4, 8, 5, 6], 0.3);
     let gradient = |from: usize, len: usize| {
         let y = conv2d(&x.narrow(0, from, len).unwrap(), &w, None, cfg).unwrap();
-        let loss = (y * weights.narrow(0, from, len).unwrap()).unwrap().sum_all().unwrap();
+        let loss = (y * weights.narrow(0, from, len).unwrap())
+            .unwrap()
+            .sum_all()
+            .unwrap();
         values(loss.backward().unwrap().get(&w).unwrap())
     };
     let single: Vec<Vec<f64>> = (0..4).map(|i| gradient(i, 1)).collect();

@@ -34,10 +34,15 @@ fn close(name: &str, a: &Tensor, b: &Tensor) {
 fn reference(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
     let (n, ci, _, _) = x.dims4()?;
     let (co, _, kh, kw) = w.dims4()?;
-    let x = x.pad_with_zeros(2, cfg.padding, cfg.padding)?.pad_with_zeros(3, cfg.padding, cfg.padding)?;
+    let x = x
+        .pad_with_zeros(2, cfg.padding, cfg.padding)?
+        .pad_with_zeros(3, cfg.padding, cfg.padding)?;
     let picks = |size: usize, kernel: usize, at: usize| {
         let count = (size - kernel) / cfg.stride + 1;
-        Tensor::from_iter((0..count).map(|i| (i * cfg.stride + at) as u32), &Device::Cpu)
+        Tensor::from_iter(
+            (0..count).map(|i| (i * cfg.stride + at) as u32),
+            &Device::Cpu,
+        )
     };
     let (ci_g, co_g) = (ci / cfg.groups, co / cfg.groups);
     let mut groups = Vec::new();
@@ -48,8 +53,13 @@ fn reference(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> R
             let rows = x.contiguous()?.index_select(&picks(x.dim(2)?, kh, i)?, 2)?;
             let part = rows.index_select(&picks(x.dim(3)?, kw, j)?, 3)?;
             let (oh, ow) = (part.dim(2)?, part.dim(3)?);
-            let weight = w.narrow(2, i, 1)?.narrow(3, j, 1)?.reshape((1, co_g, ci_g))?;
-            let y = weight.broadcast_matmul(&part.reshape((n, ci_g, oh * ow))?)?.reshape((n, co_g, oh, ow))?;
+            let weight = w
+                .narrow(2, i, 1)?
+                .narrow(3, j, 1)?
+                .reshape((1, co_g, ci_g))?;
+            let y = weight
+                .broadcast_matmul(&part.reshape((n, ci_g, oh * ow))?)?
+                .reshape((n, co_g, oh, ow))?;
             sum = Some(match sum {
                 Some(sum) => (sum + y)?,
                 None => y,

@@ -17,8 +17,10 @@ pub mod generator;
 pub mod haar;
 pub mod loss;
 pub mod sampling;
+pub mod step;
 
 pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use generator::{Generator, GeneratorConfig, Pooling};
 pub use loss::{GeneratorLoss, LossConfig, PictureRange, discriminator_loss, generator_loss};
 pub use sampling::{EightBit, LowInput, sample};
+pub use step::{Example, discriminator_step, generator_step};

@@ -23,19 +23,6 @@ pub(crate) struct Blocked {
 }
 
 impl Blocked {
-    /// Without a border.
-    pub(crate) fn plain(n: usize, c: usize, h: usize, w: usize) -> Self {
-        Self {
-            n,
-            c,
-            h,
-            w,
-            before: 0,
-            ph: h,
-            pw: w,
-        }
-    }
-
     /// Blocks of channels.
     pub(crate) fn blocks(&self) -> usize {
         self.c.div_ceil(BLOCK)
