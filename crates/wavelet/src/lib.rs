@@ -53,3 +53,7 @@ pub use mode::Mode;
 pub use pyramid::{Pyramid, dwt_max_level};
 pub use stats::{BandStats, LevelMoments, LevelStats, Moments};
 pub use wavelet::Wavelet;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn interleaving_undoes_deinterleaving() {
-        for n in 0..70 {
+        for n in 0..70usize {
             let x: Vec<f64> = (0..n).map(|i| i as f64).collect();
             for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
                 let (mut even, mut odd) = (vec![0.0; n.div_ceil(2)], vec![0.0; n / 2]);
