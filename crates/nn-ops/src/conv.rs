@@ -54,16 +54,32 @@ impl Conv2dConfig {
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
     if !x.device().is_cpu() || x.dtype() != DType::F32 || path::current() == Path::Reference {
-        let y = x.conv2d(w, cfg.padding, cfg.stride, 1, cfg.groups)?;
-        return match b {
-            Some(b) => y.broadcast_add(&b.reshape((1, geometry.co, 1, 1))?),
-            None => Ok(y),
-        };
+        return reference(x, w, b, &geometry);
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
     match b {
         Some(b) => x.apply_op3(&w, &b.contiguous()?, Op { cfg }),
         None => x.apply_op2(&w, Op { cfg }),
+    }
+}
+
+/// candle's operator. With a stride its backward fails where the two axes leave different remainders, so it sees just
+/// the lines and columns that are used.
+fn reference(x: &Tensor, w: &Tensor, b: Option<&Tensor>, g: &Geometry) -> Result<Tensor> {
+    let y = if g.stride > 1 {
+        let used = |out: usize, k: usize| (out - 1) * g.stride + k;
+        let x = x
+            .pad_with_zeros(2, g.padding, g.padding)?
+            .pad_with_zeros(3, g.padding, g.padding)?
+            .narrow(2, 0, used(g.oh, g.kh))?
+            .narrow(3, 0, used(g.ow, g.kw))?;
+        x.conv2d(w, 0, g.stride, 1, g.groups)?
+    } else {
+        x.conv2d(w, g.padding, 1, 1, g.groups)?
+    };
+    match b {
+        Some(b) => y.broadcast_add(&b.reshape((1, g.co, 1, 1))?),
+        None => Ok(y),
     }
 }
 
