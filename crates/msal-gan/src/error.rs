@@ -30,6 +30,9 @@ pub enum Error {
         /// The shape needed.
         expected: String,
     },
+    /// An error of the wavelet transform.
+    #[error(transparent)]
+    Wavelet(#[from] wavelet::Error),
     /// An error of a tensor operation or of a callback.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

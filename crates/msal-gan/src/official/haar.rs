@@ -5,36 +5,26 @@
 
 use crate::error::{Result, dims4};
 use candle_core::Tensor;
+use wavelet::{Dwt, Mode, Wavelet};
+
+fn haar() -> Dwt {
+    Dwt::new(Wavelet::haar(), Mode::Periodization)
+}
 
 /// Pictures (N, C, 2 H, 2 W) to low band (N, C, H, W) and details (N, 3 C, H, W).
 ///
 /// # Errors
 /// A rank other than 4 or an odd size.
 pub fn forward(x: &Tensor) -> Result<(Tensor, Tensor)> {
-    let even = |_: usize, _: usize, h: usize, w: usize| h % 2 == 0 && w % 2 == 0;
     let (n, c, h, w) = dims4(
         "haar",
         "x",
         x,
         || "(N, C, H, W) with H and W even".into(),
-        even,
+        |_, _, h, w| h.is_multiple_of(2) && w.is_multiple_of(2),
     )?;
-    let grid = x.reshape(&[n, c, h / 2, 2, w / 2, 2][..])?;
-    // The pixel of every 2 x 2 block at (row, column).
-    let at = |row, column| {
-        grid.narrow(3, row, 1)?
-            .narrow(5, column, 1)?
-            .reshape((n, c, h / 2, w / 2))
-    };
-    let (a, b, c, d) = (at(0, 0)?, at(0, 1)?, at(1, 0)?, at(1, 1)?);
-    let (top, bottom) = ((&a + &b)?, (&c + &d)?);
-    let (left, right) = ((a - b)?, (c - d)?);
-    let high = [
-        ((&top - &bottom)? * 0.5)?,
-        ((&left + &right)? * 0.5)?,
-        ((left - right)? * 0.5)?,
-    ];
-    Ok((((top + bottom)? * 0.5)?, Tensor::cat(&high, 1)?))
+    let (low, high) = haar().dwt2(x)?;
+    Ok((low, high.reshape((n, 3 * c, h / 2, w / 2))?))
 }
 
 /// The inverse of [`forward`]: low band (N, C, H, W) and details (N, 3 C, H, W) to pictures (N, C, 2 H, 2 W).
@@ -57,14 +47,5 @@ pub fn inverse(low: &Tensor, high: &Tensor) -> Result<Tensor> {
         || format!("({n}, {}, {h}, {w})", 3 * c),
         fits,
     )?;
-    let band = |i| high.narrow(1, i * c, c);
-    let (lh, hl, hh) = (band(0)?, band(1)?, band(2)?);
-    let (top, bottom) = ((low + &lh)?, (low - &lh)?);
-    let (left, right) = ((&hl + &hh)?, (&hl - &hh)?);
-    // (N, C, H, W, 2): the two pixels of a row of every block.
-    let row = |sum: &Tensor, difference: &Tensor| {
-        Tensor::stack(&[(sum + difference)?, (sum - difference)?], 4)?.reshape((n, c, h, 2 * w))
-    };
-    let rows = [row(&top, &left)?, row(&bottom, &right)?];
-    Ok((Tensor::stack(&rows, 3)?.reshape((n, c, 2 * h, 2 * w))? * 0.5)?)
+    Ok(haar().idwt2(low, &high.reshape((n, 3, c, h, w))?, None)?)
 }
