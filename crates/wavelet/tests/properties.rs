@@ -183,7 +183,8 @@ proptest! {
 fn filters_reconstruct() {
     for name in Wavelet::names() {
         let off = exactness(&Wavelet::new(name).unwrap());
-        let bound = if name == "dmey" { 3e-3 } else { 1e-11 };
+        // PyWavelets 1.9 itself: dmey 2e-3, then sym20 1.4e-11.
+        let bound = if name == "dmey" { 3e-3 } else { 2e-11 };
         assert!(off < bound, "{name}: {off:e}");
     }
 }
