@@ -153,7 +153,7 @@ impl<T: Real> Kernel<T> {
                 let (at, len) = (run.at as usize, run.len as usize);
                 let weights = &self.pool[at..][..len];
                 for (&weight, &v) in weights.iter().zip(&x[run.col..][..len]) {
-                    acc = acc + weight * v;
+                    acc += weight * v;
                 }
             }
             out[r].put(acc);
