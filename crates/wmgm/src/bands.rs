@@ -65,14 +65,18 @@ impl LevelStats {
     }
 
     /// Whether every number can be used to standardise.
+    ///
+    /// # Errors
+    /// Names the band whose mean or standard deviation cannot.
     pub fn check(&self) -> Result<()> {
         for (name, b) in ["low", "LH", "HL", "HH"]
             .iter()
             .zip([self.low].iter().chain(&self.high))
         {
-            if !b.mean.is_finite() || !b.std.is_finite() || b.std <= 0.0 {
+            // Bands of pictures in [-1, 1] stay within 2^levels; the rest is damage, or pictures of one colour.
+            if !(-1e6..=1e6).contains(&b.mean) || !(1e-9..=1e6).contains(&b.std) {
                 return Err(Error::Argument(format!(
-                    "band statistics: {name} has mean {} and standard deviation {}; both must be finite, the second positive",
+                    "the band {name} has mean {} and standard deviation {}; the first must be -1e6 to 1e6, the second 1e-9 to 1e6 (0 is that of pictures without any detail)",
                     b.mean, b.std
                 )));
             }

@@ -82,13 +82,7 @@ impl LowModel {
         device: &Device,
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
-        let sampler: Sampler = how.sampler.parse()?;
-        if !(2..=10_000).contains(&how.steps) {
-            return Err(Error::Argument(format!(
-                "steps is {}, it must be between 2 and 10000",
-                how.steps
-            )));
-        }
+        let sampler = crate::config::check_sample(how)?;
         let sigmas = self.edm.sigmas(how.steps);
         let (channels, side) = (3 << (2 * self.fold), self.side >> self.fold);
         let x = noise::normal_tensor(seed, indices, START, 0, &[channels, side, side], device)?;

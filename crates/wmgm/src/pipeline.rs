@@ -111,10 +111,10 @@ impl Wmgm {
     /// The sampler and steps that `options` come to.
     ///
     /// # Errors
-    /// An unknown sampler.
+    /// An unknown sampler, steps out of range.
     pub fn plan(&self, options: &SampleOptions) -> Result<(Sampler, usize)> {
         let how = self.how(options);
-        Ok((how.sampler.parse()?, how.steps))
+        Ok((crate::config::check_sample(&how)?, how.steps))
     }
 
     fn how(&self, options: &SampleOptions) -> SampleDefaults {

@@ -2,6 +2,7 @@
 
 use super::DeviceChoice;
 use super::progress::{TrainBars, stop_flag};
+use super::say::say;
 use std::path::PathBuf;
 use wmgm::bundle::Precision;
 use wmgm::config::TrainConfig;
@@ -21,7 +22,8 @@ enum Stage {
 /// Train a model on a folder of pictures.
 ///
 /// Pictures of any size are scaled and cropped; broken ones are skipped and named. Checkpoints, metrics (JSON lines) and
-/// preview sheets go to the run's folder. Ctrl-C saves and stops; --resume goes on as if nothing had happened.
+/// preview sheets go to the run's folder. Ctrl-C and SIGTERM save and stop, with exit code 130; --resume goes on as if
+/// nothing had happened, also after a crash. Once both networks are trained their averaged weights are in OUT/bundle.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
     /// Configuration (TOML).
@@ -56,12 +58,9 @@ impl TrainArgs {
             },
             resume: self.resume,
         };
-        train(
-            &config,
-            options,
-            &self.device.open()?,
-            &TrainBars::new(stop_flag()),
-        )
+        let bars = TrainBars::new(stop_flag());
+        train(&config, options, &self.device.open()?, &bars)?;
+        say(&bars.summary())
     }
 }
 
@@ -86,7 +85,6 @@ impl BundleArgs {
             Precision::F16
         };
         write_bundle(&self.run, &self.out, precision)?;
-        println!("{}", self.out.display());
-        Ok(())
+        say(&format!("bundle    {}\n", self.out.display()))
     }
 }
