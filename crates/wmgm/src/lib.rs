@@ -1,5 +1,7 @@
 //! Fast multi-scale image generation in the wavelet domain: train, sample, look.
 
+#![doc = include_str!("../README.md")]
+
 pub mod bands;
 pub mod bundle;
 pub mod config;

@@ -104,7 +104,11 @@ impl LowModel {
             .chunks_exact(3 * self.side * self.side)
             .flat_map(|item| unfold(item.to_vec(), 3, self.side, self.fold))
             .collect();
-        Ok(Tensor::from_vec(bands, (n, 3, self.side, self.side), device)?)
+        Ok(Tensor::from_vec(
+            bands,
+            (n, 3, self.side, self.side),
+            device,
+        )?)
     }
 }
 

@@ -94,7 +94,10 @@ impl UNetConfig {
         });
         for (mult, _) in attended {
             let width = mult.saturating_mul(self.model_channels);
-            for heads in [Some(self.num_heads), self.num_heads_upsample].into_iter().flatten() {
+            for heads in [Some(self.num_heads), self.num_heads_upsample]
+                .into_iter()
+                .flatten()
+            {
                 if !width.is_multiple_of(heads) {
                     bail!("UNet: {heads} heads do not divide the width {width}")
                 }

@@ -34,7 +34,9 @@ fn docs_are_current() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
-    let written = std::fs::read_to_string(&path).unwrap_or_default().replace('\r', "");
+    let written = std::fs::read_to_string(&path)
+        .unwrap_or_default()
+        .replace('\r', "");
     assert!(
         written == page,
         "docs/cli.md is not what the program says; run UPDATE_DOCS=1 cargo test -p wmgm docs_are_current"

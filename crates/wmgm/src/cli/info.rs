@@ -61,7 +61,11 @@ fn describe(bundle: &Bundle) -> std::result::Result<String, std::fmt::Error> {
         "generator    residual U-Net, {generator} parameters: widths {:?}, {} noise channels, one for all levels",
         c.generator.widths, c.generator.noise_channels
     )?;
-    writeln!(t, "sampler      {}, {} steps", c.sample.sampler, c.sample.steps)?;
+    writeln!(
+        t,
+        "sampler      {}, {} steps",
+        c.sample.sampler, c.sample.steps
+    )?;
     writeln!(t, "bands             mean        std   kurtosis")?;
     for (i, level) in c.bands.iter().enumerate() {
         let bands = [level.low].into_iter().chain(level.high);

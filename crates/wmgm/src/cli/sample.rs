@@ -92,6 +92,7 @@ impl SampleArgs {
         // An output that cannot be written should say so before the work, not after it.
         if self.files {
             std::fs::create_dir_all(&out).map_err(|e| Error::io("create", &out, e))?;
+            check_writable(out.join(file_name(pictures.start)))?;
         } else {
             check_writable(&out)?;
             self.check_sheet(pictures.end - pictures.start, &model)?;
@@ -111,7 +112,7 @@ impl SampleArgs {
         let start = Instant::now();
         if self.files {
             model.sample_each(&options, &watch, |i, p| {
-                Ok(picture::save_png(out.join(format!("{i:06}.png")), &p)?)
+                Ok(picture::save_png(out.join(file_name(i)), &p)?)
             })?;
         } else {
             let made = model.sample_with(&options, &watch)?;
@@ -149,6 +150,11 @@ impl SampleArgs {
         }
         Ok(())
     }
+}
+
+/// The name of picture `i`, sorted as its number up to a million.
+fn file_name(i: u64) -> String {
+    format!("{i:06}.png")
 }
 
 fn shown(path: &Path) -> String {

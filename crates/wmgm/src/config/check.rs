@@ -42,7 +42,12 @@ pub(crate) fn check_unet(field: &str, u: &UNetConfig) -> Check {
         1,
         12,
     )?;
-    within(&format!("{field}.model_channels"), u.model_channels, 32, 1 << 13)?;
+    within(
+        &format!("{field}.model_channels"),
+        u.model_channels,
+        32,
+        1 << 13,
+    )?;
     within(&format!("{field}.num_res_blocks"), u.num_res_blocks, 1, 64)?;
     for &mult in &u.channel_mult {
         within(&format!("{field}.channel_mult: a factor"), mult, 1, 64)?;
@@ -92,7 +97,10 @@ pub(crate) fn check_edm(field: &str, e: &Edm) -> Check {
         }
     }
     if !(-100.0..=100.0).contains(&e.p_mean) {
-        return Err(format!("{field}.p_mean is {}, it must be -100 to 100", e.p_mean));
+        return Err(format!(
+            "{field}.p_mean is {}, it must be -100 to 100",
+            e.p_mean
+        ));
     }
     if e.sigma_min >= e.sigma_max {
         return Err(format!(
@@ -111,7 +119,12 @@ pub(crate) fn check_generator(
     low: usize,
 ) -> Check {
     check_details(field, g.channels, g.levels, &g.widths, levels)?;
-    within(&format!("{field}.noise_channels"), g.noise_channels, 0, 1 << 10)?;
+    within(
+        &format!("{field}.noise_channels"),
+        g.noise_channels,
+        0,
+        1 << 10,
+    )?;
     within(&format!("{field}.blocks"), g.blocks, 1, 64)?;
     let factor = 1 << (g.widths.len() - 1);
     if low % factor != 0 {
@@ -142,9 +155,16 @@ fn check_details(
         return Err(format!("{field}.channels is {channels}, pictures have 3"));
     }
     if own_levels != levels {
-        return Err(format!("{field}.levels is {own_levels}, but levels is {levels}"));
+        return Err(format!(
+            "{field}.levels is {own_levels}, but levels is {levels}"
+        ));
     }
-    within(&format!("{field}.widths: the number of widths"), widths.len(), 1, 12)?;
+    within(
+        &format!("{field}.widths: the number of widths"),
+        widths.len(),
+        1,
+        12,
+    )?;
     widths
         .iter()
         .try_for_each(|&w| within(&format!("{field}.widths: a width"), w, 1, 1 << 13))
@@ -165,7 +185,10 @@ fn check_optim(field: &str, o: &OptimConfig) -> Check {
     // Pictures and steps address noise by 16 and 32 bits.
     within(&format!("{field}.batch"), o.batch, 1, 1 << 12)?;
     if !(1..=u64::from(u32::MAX)).contains(&o.steps) {
-        return Err(format!("{field}.steps is {}, it must be 1 to 2^32 - 1", o.steps));
+        return Err(format!(
+            "{field}.steps is {}, it must be 1 to 2^32 - 1",
+            o.steps
+        ));
     }
     for (name, value, most) in [
         ("lr", o.lr, 1e3),
@@ -179,7 +202,9 @@ fn check_optim(field: &str, o: &OptimConfig) -> Check {
     }
     for (name, value) in [("beta1", o.beta1), ("beta2", o.beta2), ("ema", o.ema)] {
         if !(0.0..1.0).contains(&value) {
-            return Err(format!("{field}.{name} is {value}, it must be at least 0 and below 1"));
+            return Err(format!(
+                "{field}.{name} is {value}, it must be at least 0 and below 1"
+            ));
         }
     }
     Ok(())
@@ -211,9 +236,11 @@ impl TrainConfig {
         }
         let (unet, high) = (&self.low.unet, &self.high);
         check_unet("low.unet", unet)?;
-        check_fold("low.unet", low, self.low.fold, unet).map_err(|e| match e.starts_with("fold") {
-            true => format!("low.{e}"),
-            false => e,
+        check_fold("low.unet", low, self.low.fold, unet).map_err(|e| {
+            match e.starts_with("fold") {
+                true => format!("low.{e}"),
+                false => e,
+            }
         })?;
         check_edm("low.edm", &self.low.edm)?;
         check_generator("high.generator", &high.generator, self.levels, low)?;

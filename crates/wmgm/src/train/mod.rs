@@ -161,7 +161,9 @@ fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<
     }
     let data = data::TrainData::new(set, config.levels)?;
     for stats in &data.stats {
-        stats.check()?;
+        stats
+            .check()
+            .map_err(|e| Error::Argument(format!("the pictures in {}: {e}", folder.display())))?;
     }
     Ok(data)
 }
