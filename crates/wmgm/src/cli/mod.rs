@@ -30,17 +30,13 @@ pub struct Cli {
     command: Command,
 }
 
+/// One variant per command; each module's arguments hold its help.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make pictures.
     Sample(sample::SampleArgs),
-    /// Keep each picture's low band and make its details anew.
     Regenerate(regenerate::RegenerateArgs),
-    /// Train a model on a folder of pictures.
     Train(train::TrainArgs),
-    /// Write the averaged weights of a run as a bundle.
     Bundle(train::BundleArgs),
-    /// Describe a bundle.
     Info(info::InfoArgs),
 }
 

@@ -20,19 +20,19 @@ pub struct RegenerateArgs {
     /// Folder of pictures, searched with its subfolders.
     folder: PathBuf,
     /// Folder to write to.
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Side of the low band to keep; one of the model's levels.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, value_name = "SIDE", default_value_t = 32)]
     low: usize,
     /// Folder of a bundle; the model inside the program unless given.
-    #[arg(long)]
+    #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
     /// Seed of the details.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Pictures made at a time.
-    #[arg(long, default_value_t = 16, value_parser = super::at_least_1)]
+    #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]

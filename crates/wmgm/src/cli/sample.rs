@@ -17,25 +17,25 @@ use wmgm::pipeline::{SampleEvent, SampleOptions, Wmgm};
 #[derive(Debug, clap::Args)]
 pub struct SampleArgs {
     /// Folder of a bundle; the model inside the program unless given.
-    #[arg(long)]
+    #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
     /// Number of pictures.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
     count: u64,
     /// Seed.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Steps of the low band's sampler [default: the model's].
-    #[arg(long)]
+    #[arg(long, value_name = "K")]
     steps: Option<usize>,
     /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler [default: the model's].
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     sampler: Option<String>,
     /// Pictures made at a time.
-    #[arg(long, default_value_t = 16, value_parser = super::at_least_1)]
+    #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
     /// File of the sheet, or folder of the files [default: samples.png, or samples with --files].
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// All pictures on one sheet (the default).
     #[arg(long, conflicts_with = "files")]

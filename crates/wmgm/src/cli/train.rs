@@ -29,10 +29,10 @@ pub struct TrainArgs {
     /// Configuration (TOML).
     config: PathBuf,
     /// Folder of pictures, searched with its subfolders.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Folder of the run.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Which network to train.
     #[arg(long, value_enum, default_value = "all")]
@@ -70,7 +70,7 @@ pub struct BundleArgs {
     /// Folder of the run; both networks must have a checkpoint.
     run: PathBuf,
     /// Folder of the bundle; an older bundle there is replaced.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Store 32-bit floats instead of 16-bit ones.
     #[arg(long)]

@@ -67,7 +67,7 @@ pub(crate) fn check_unet(field: &str, u: &UNetConfig) -> Check {
 pub(crate) fn check_fold(field: &str, low: usize, fold: usize, u: &UNetConfig) -> Check {
     within("fold", fold, 0, 4)?;
     let halvings = u.channel_mult.len().saturating_sub(1) + fold;
-    if low % (1 << halvings) != 0 {
+    if !low.is_multiple_of(1 << halvings) {
         return Err(format!(
             "fold is {fold} and {field}.channel_mult has {} levels: the low band of {low} x {low} cannot be halved {halvings} times",
             u.channel_mult.len()
@@ -127,7 +127,7 @@ pub(crate) fn check_generator(
     )?;
     within(&format!("{field}.blocks"), g.blocks, 1, 64)?;
     let factor = 1 << (g.widths.len() - 1);
-    if low % factor != 0 {
+    if !low.is_multiple_of(factor) {
         return Err(format!(
             "{field}.widths has {} sizes: the low band of {low} x {low} must divide by {factor}",
             g.widths.len()
@@ -255,7 +255,7 @@ impl TrainConfig {
         let step = 1
             << (high.generator.widths.len() - 1)
                 .max(high.discriminator.widths.len().saturating_sub(2));
-        if high.crop == 0 || high.crop % step != 0 || low % step != 0 {
+        if high.crop == 0 || !high.crop.is_multiple_of(step) || !low.is_multiple_of(step) {
             return Err(format!(
                 "high.crop is {}: it and the low band's {low} must divide by {step}, for the generator and the discriminator halve them",
                 high.crop

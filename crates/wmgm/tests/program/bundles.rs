@@ -1,5 +1,6 @@
 //! Bundles that are wrong, damaged or hostile: an error that names what is off, little memory, nothing written.
 
+use super::common::{contents, fails, names, ok, tiny_bundle};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use std::fs;
@@ -16,7 +17,7 @@ fn sample(at: &Path) -> std::process::Command {
 }
 #[cfg(not(unix))]
 fn sample(at: &Path) -> std::process::Command {
-    wmgm(at, ["sample", "--model", "bundle", "--count", "1"])
+    super::common::wmgm(at, ["sample", "--model", "bundle", "--count", "1"])
 }
 
 /// Checks that the bundle is refused with these words and nothing is written, then puts the good files back.
