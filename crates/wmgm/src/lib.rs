@@ -12,6 +12,7 @@ pub mod model;
 pub mod picture;
 pub mod pipeline;
 pub mod train;
+pub mod transform;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};

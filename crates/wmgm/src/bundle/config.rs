@@ -1,6 +1,6 @@
 //! `config.json`: everything but the weights.
 
-use crate::bands::LevelStats;
+use crate::bands::{LevelStats, check_stats};
 use crate::config::{SampleDefaults, TrainConfig};
 use crate::config::{check_edm, check_fold, check_generator, check_sample, check_unet};
 use msal_gan::detail::DetailGeneratorConfig;
@@ -114,14 +114,8 @@ impl BundleConfig {
                 self.levels
             ));
         }
-        if self.wavelet != "haar" {
-            return Err(format!(
-                "wavelet is {:?}, only haar can be used",
-                self.wavelet
-            ));
-        }
         for (i, bands) in self.bands.iter().enumerate() {
-            bands.check().map_err(|e| format!("bands[{i}]: {e}"))?;
+            check_stats(bands).map_err(|e| format!("bands[{i}]: {e}"))?;
         }
         check_unet("score", &self.score)?;
         check_fold("score", low, self.fold, &self.score)?;

@@ -11,6 +11,7 @@ pub use config::{BundleConfig, Provenance};
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
 use crate::model::{HighModel, LowModel};
+use crate::transform::Transform;
 use candle_core::{DType, Device, Tensor};
 use msal_gan::DetailGenerator;
 use score_sde::UNet;
@@ -93,6 +94,8 @@ impl Bundle {
         let config: BundleConfig =
             serde_json::from_slice(bytes.config).map_err(|e| bad(FILES[0], e.to_string()))?;
         config.check().map_err(|e| bad(FILES[0], e))?;
+        let transform =
+            Transform::new(&config.wavelet).map_err(|e| bad(FILES[0], e.to_string()))?;
         let (net, n_score) = network(bytes.score, device, |vb| {
             UNet::new(config.score.clone(), vb)
         })
@@ -111,6 +114,7 @@ impl Bundle {
             high: HighModel {
                 generator,
                 stats: config.bands.clone(),
+                transform,
             },
             parameters: [n_score, n_generator],
             config,

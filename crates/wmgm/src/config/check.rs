@@ -2,6 +2,7 @@
 //! configuration may be a stranger's.
 
 use super::{OptimConfig, SampleDefaults, TrainConfig};
+use crate::transform::Transform;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use msal_gan::detail::{DetailDiscriminator, DetailDiscriminatorConfig};
@@ -228,12 +229,7 @@ impl TrainConfig {
                 self.levels, self.size
             ));
         }
-        if self.wavelet != "haar" {
-            return Err(format!(
-                "wavelet is {:?}, models can only be trained with \"haar\" so far",
-                self.wavelet
-            ));
-        }
+        Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
         let (unet, high) = (&self.low.unet, &self.high);
         check_unet("low.unet", unet)?;
         check_fold("low.unet", low, self.low.fold, unet).map_err(|e| {

@@ -23,7 +23,7 @@ pub struct TrainConfig {
     pub size: usize,
     /// Wavelet levels; the diffusion model works at `size` / 2^levels.
     pub levels: usize,
-    /// Wavelet, by its PyWavelets name; training knows `haar` so far.
+    /// Wavelet, by its PyWavelets name.
     #[serde(default = "haar")]
     pub wavelet: String,
     /// Licence of the data and so of the weights, recorded in the bundle.

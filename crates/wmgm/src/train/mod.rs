@@ -7,10 +7,12 @@ mod low;
 mod resume;
 pub(crate) mod run;
 
+use crate::bands::check_stats;
 use crate::bundle::{self, BundleConfig, Provenance};
 use crate::config::TrainConfig;
 use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
+use crate::transform::Transform;
 use candle_core::Device;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -159,10 +161,9 @@ fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<
     for broken in &broken {
         progress.event(TrainEvent::Skipped(broken));
     }
-    let data = data::TrainData::new(set, config.levels)?;
+    let data = data::TrainData::new(set, config.levels, Transform::new(&config.wavelet)?)?;
     for stats in &data.stats {
-        stats
-            .check()
+        check_stats(stats)
             .map_err(|e| Error::Argument(format!("the pictures in {}: {e}", folder.display())))?;
     }
     Ok(data)
