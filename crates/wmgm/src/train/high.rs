@@ -229,6 +229,7 @@ impl Stage for High {
         let model = HighModel {
             generator: DetailGenerator::new(run.config.high.generator.clone(), vb)?,
             stats: run.data.stats.clone(),
+            transform: run.data.transform.clone(),
         };
         // Eight pictures, and below each what is made of its true low band.
         let picks: Vec<usize> = (0..8.min(run.data.set.len())).collect();
