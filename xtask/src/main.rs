@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Maintenance tasks of the workspace.
 #[derive(Parser)]
-#[command(name = "xtask", about = "Maintenance tasks of the workspace")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -30,6 +31,32 @@ fn main() -> ExitCode {
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_parser_is_sound_and_every_task_has_help() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for task in command.get_subcommands() {
+            assert!(
+                task.get_about().is_some(),
+                "{} has no help",
+                task.get_name()
+            );
+            for argument in task.get_arguments().filter(|a| a.get_id() != "help") {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} has no help",
+                    argument.get_id()
+                );
+            }
         }
     }
 }

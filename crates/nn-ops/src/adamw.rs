@@ -40,8 +40,10 @@ impl Default for AdamWConfig {
 #[derive(Clone, Copy)]
 struct Step {
     decay: f32,
-    beta1: f32,
     beta2: f32,
+    /// 1 - beta1 and 1 - beta2, subtracted in f64: 1 - 0.999 in f32 is off by 1e-5 of itself.
+    rest1: f32,
+    rest2: f32,
     step_size: f32,
     root_correction: f32,
     eps: f32,
@@ -50,8 +52,8 @@ struct Step {
 multiversion! {
     fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], s: Step) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut()) {
-            *m += (g - *m) * (1.0 - s.beta1);
-            *v = *v * s.beta2 + g * g * (1.0 - s.beta2);
+            *m += (g - *m) * s.rest1;
+            *v = *v * s.beta2 + g * g * s.rest2;
             *p = *p * s.decay - s.step_size * *m / (v.sqrt() * s.root_correction + s.eps);
         }
     }
@@ -142,8 +144,9 @@ impl AdamW {
             let t = moments.steps as i32;
             let step = Step {
                 decay: (1.0 - c.lr * c.weight_decay) as f32,
-                beta1: c.beta1 as f32,
                 beta2: c.beta2 as f32,
+                rest1: (1.0 - c.beta1) as f32,
+                rest2: (1.0 - c.beta2) as f32,
                 step_size: (c.lr / (1.0 - c.beta1.powi(t))) as f32,
                 root_correction: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
                 eps: c.eps as f32,

@@ -3,7 +3,7 @@
 use crate::cpu::gemm::{Mat, matmul};
 use crate::cpu::shared::scratch;
 use crate::path::{self, Path};
-use crate::simd::{exp, multiversion};
+use crate::softmax::{softmax_backward, softmax_row};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -68,48 +68,7 @@ impl Geo {
         let k = Mat::rows(&qkv[d * l..2 * d * l], l);
         matmul(p, l, l, d, q.t(), k, false);
         for row in p[..l * l].chunks_exact_mut(l) {
-            softmax(row, self.scale() as f32);
-        }
-    }
-}
-
-multiversion! {
-    fn softmax(row: &mut [f32], scale: f32) {
-        let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
-        let mut acc = [0f32; 16];
-        let mut chunks = row.chunks_exact_mut(16);
-        for c in &mut chunks {
-            for (a, v) in acc.iter_mut().zip(c) {
-                *v = exp((*v - max) * scale);
-                *a += *v;
-            }
-        }
-        let mut sum: f32 = acc.iter().sum();
-        for v in chunks.into_remainder() {
-            *v = exp((*v - max) * scale);
-            sum += *v;
-        }
-        let r = 1.0 / sum;
-        row.iter_mut().for_each(|v| *v *= r);
-    }
-}
-
-multiversion! {
-    /// The softmax's backward: dp becomes (dp - sum(dp * p)) * p * scale.
-    fn softmax_backward(p: &[f32], dp: &mut [f32], scale: f32) {
-        let mut acc = [0f32; 16];
-        let n = p.len() / 16 * 16;
-        for (p, d) in p[..n].chunks_exact(16).zip(dp[..n].chunks_exact(16)) {
-            for l in 0..16 {
-                acc[l] += p[l] * d[l];
-            }
-        }
-        let mut dot: f32 = acc.iter().sum();
-        for i in n..p.len() {
-            dot += p[i] * dp[i];
-        }
-        for (d, p) in dp.iter_mut().zip(p) {
-            *d = (*d - dot) * p * scale;
+            softmax_row(row, self.scale() as f32);
         }
     }
 }

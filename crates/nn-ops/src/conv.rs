@@ -6,12 +6,14 @@
 use crate::cpu::direct;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
+use crate::cpu::winograd;
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
 };
 use candle_nn::VarBuilder;
+use rayon::prelude::*;
 
 /// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +54,32 @@ impl Conv2dConfig {
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
     if !x.device().is_cpu() || x.dtype() != DType::F32 || path::current() == Path::Reference {
-        let y = x.conv2d(w, cfg.padding, cfg.stride, 1, cfg.groups)?;
-        return match b {
-            Some(b) => y.broadcast_add(&b.reshape((1, geometry.co, 1, 1))?),
-            None => Ok(y),
-        };
+        return reference(x, w, b, &geometry);
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
     match b {
         Some(b) => x.apply_op3(&w, &b.contiguous()?, Op { cfg }),
         None => x.apply_op2(&w, Op { cfg }),
+    }
+}
+
+/// candle's operator. With a stride its backward fails where the two axes leave different remainders, so it sees just
+/// the lines and columns that are used.
+fn reference(x: &Tensor, w: &Tensor, b: Option<&Tensor>, g: &Geometry) -> Result<Tensor> {
+    let y = if g.stride > 1 {
+        let used = |out: usize, k: usize| (out - 1) * g.stride + k;
+        let x = x
+            .pad_with_zeros(2, g.padding, g.padding)?
+            .pad_with_zeros(3, g.padding, g.padding)?
+            .narrow(2, 0, used(g.oh, g.kh))?
+            .narrow(3, 0, used(g.ow, g.kw))?;
+        x.conv2d(w, 0, g.stride, 1, g.groups)?
+    } else {
+        x.conv2d(w, g.padding, 1, 1, g.groups)?
+    };
+    match b {
+        Some(b) => y.broadcast_add(&b.reshape((1, g.co, 1, 1))?),
+        None => Ok(y),
     }
 }
 
@@ -105,6 +123,7 @@ fn geometry(x: &Shape, w: &Shape, b: Option<&Shape>, cfg: Conv2dConfig) -> Resul
 /// The kernel that serves a geometry. Depends on nothing but shapes of one picture.
 #[derive(PartialEq)]
 enum Kernel {
+    Winograd,
     Direct3,
     Gemm,
 }
@@ -112,12 +131,42 @@ enum Kernel {
 impl Kernel {
     fn of(g: &Geometry) -> Self {
         let same = g.kh == 3 && g.kw == 3 && g.stride == 1 && g.padding == 1 && g.groups == 1;
-        if same { Self::Direct3 } else { Self::Gemm }
+        match same {
+            // Fewer channels than half a block waste more than the tiles save.
+            true if g.ci.min(g.co) >= 8 => Self::Winograd,
+            true => Self::Direct3,
+            false => Self::Gemm,
+        }
+    }
+}
+
+/// Sizes of the convolution, or (`turned`) of the one that gives the gradient of its input.
+fn sizes(g: &Geometry, turned: bool) -> winograd::Sizes {
+    let (ci, co) = if turned { (g.co, g.ci) } else { (g.ci, g.co) };
+    winograd::Sizes {
+        n: g.n,
+        ci,
+        co,
+        h: g.h,
+        w: g.w,
     }
 }
 
 fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
     match Kernel::of(g) {
+        Kernel::Winograd => {
+            let s = sizes(g, false);
+            let y = winograd::forward(
+                &s,
+                &s.input().pack(x),
+                &winograd::Kernels::new(w, &s, false),
+            );
+            let mut y = s.output().unpack(&y);
+            if let Some(b) = b {
+                add_bias(&mut y, b, g.oh * g.ow);
+            }
+            y
+        }
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
             let packed = direct::pack_weights(w, g.co, g.ci, 9, false);
@@ -125,6 +174,17 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
         }
         Kernel::Gemm => g.forward(x, w, b),
     }
+}
+
+/// Adds b[c] to every pixel of channel c.
+fn add_bias(y: &mut [f32], b: &[f32], pixels: usize) {
+    y.par_chunks_mut(pixels.max(1))
+        .enumerate()
+        .with_min_len(16)
+        .for_each(|(i, y)| {
+            let b = b[i % b.len()];
+            y.iter_mut().for_each(|v| *v += b);
+        });
 }
 
 /// Which gradients are wanted: those of tensors that depend on a variable.
@@ -136,9 +196,27 @@ struct Wanted {
 }
 
 /// Gradients of input, weights and bias, those wanted.
-fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> [Option<Vec<f32>>; 3] {
+fn backward(
+    g: &Geometry,
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    wanted: Wanted,
+) -> [Option<Vec<f32>>; 3] {
     let db = wanted.b.then(|| bias_gradient(dy, g.co, g.oh * g.ow));
     match Kernel::of(g) {
+        Kernel::Winograd => {
+            let (s, turned) = (sizes(g, false), sizes(g, true));
+            let dx = wanted.x.then(|| {
+                let kernels = winograd::Kernels::new(w, &turned, true);
+                let dx = winograd::forward(&turned, &turned.input().pack(dy), &kernels);
+                turned.output().unpack(&dx)
+            });
+            let dw = wanted
+                .w
+                .then(|| winograd::weight_gradient(&s, &s.input().pack(x), &s.output().pack(dy)));
+            [dx, dw, db]
+        }
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
             let dx = wanted.x.then(|| {
@@ -184,7 +262,13 @@ impl Op {
         Ok((CpuStorage::F32(y), (g.n, g.co, g.oh, g.ow).into()))
     }
 
-    fn gradients(&self, x: &Tensor, w: &Tensor, b: Option<&Tensor>, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
+    fn gradients(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
         let g = geometry(x.shape(), w.shape(), b.map(Tensor::shape), self.cfg)?;
         let wanted = Wanted {
             x: x.track_op(),
@@ -192,13 +276,21 @@ impl Op {
             b: b.is_some_and(Tensor::track_op),
         };
         let dy = dy.contiguous()?;
-        let [dx, dw, db] =
-            with_slice(x, |x| with_slice(w, |w| with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))))?;
+        let [dx, dw, db] = with_slice(x, |x| {
+            with_slice(w, |w| {
+                with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))
+            })
+        })?;
         let tensor = |data: Option<Vec<f32>>, shape: &Shape| {
-            data.map(|d| Tensor::from_vec(d, shape, x.device())).transpose()
+            data.map(|d| Tensor::from_vec(d, shape, x.device()))
+                .transpose()
         };
         let co = Shape::from(g.co);
-        Ok([tensor(dx, x.shape())?, tensor(dw, w.shape())?, tensor(db, &co)?])
+        Ok([
+            tensor(dx, x.shape())?,
+            tensor(dw, w.shape())?,
+            tensor(db, &co)?,
+        ])
     }
 }
 
@@ -284,7 +376,7 @@ impl Conv2d {
         gain: f64,
         vb: VarBuilder,
     ) -> Result<Self> {
-        if cfg.groups == 0 || ci % cfg.groups != 0 {
+        if cfg.groups == 0 || !ci.is_multiple_of(cfg.groups) {
             bail!(
                 "Conv2d: {ci} input channels cannot be split into {} groups",
                 cfg.groups

@@ -371,7 +371,7 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// Reads or creates (ones and zeros) the parameters for `channels`; PyTorch's default `eps` is 1e-5.
     pub fn new(groups: usize, channels: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
-        if groups == 0 || channels % groups != 0 {
+        if groups == 0 || !channels.is_multiple_of(groups) {
             bail!("GroupNorm: {channels} channels cannot be split into {groups} groups")
         }
         Ok(Self {

@@ -1,19 +1,27 @@
 //! Neural-network operators and layers with right gradients and fast CPU paths, on candle tensors.
+#![doc = include_str!("../README.md")]
 
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod batch_norm;
+pub mod bilinear;
 pub mod clip;
+pub mod combine;
 pub mod conv;
+pub mod dropout;
 pub mod ema;
 pub mod group_norm;
 pub mod linear;
+pub mod max_pool;
 pub mod memory;
 pub mod noise;
 pub mod params;
 pub mod path;
 pub mod resample;
+pub mod scale;
 pub mod simd;
+pub mod softmax;
 
 mod cpu;
 mod storage;
@@ -21,10 +29,17 @@ mod storage;
 pub use activation::{leaky_relu, silu};
 pub use adamw::{AdamW, AdamWConfig};
 pub use attention::self_attention;
+pub use batch_norm::{BatchNorm, BatchNormConfig, batch_norm_eval, batch_norm_train};
+pub use bilinear::upsample_bilinear2x;
 pub use clip::clip_grad_norm;
+pub use combine::{add, cat_channels, mask};
 pub use conv::{Conv2d, Conv2dConfig, conv2d};
+pub use dropout::{Dropout, dropout};
 pub use ema::Ema;
 pub use group_norm::{Activation, GroupNorm, group_norm};
 pub use linear::{Linear, linear};
+pub use max_pool::max_pool2x;
 pub use params::Params;
 pub use resample::{avg_pool2x, upsample_nearest2x};
+pub use scale::{Pool2x, Upsample2x};
+pub use softmax::softmax;

@@ -13,7 +13,11 @@ use candle_nn::{Init, VarBuilder};
 /// Shapes that do not fit each other.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (&[n, i], &[o, wi]) = (x.dims(), w.dims()) else {
-        bail!("linear: expected x (N, I) and w (O, I), got {:?} and {:?}", x.shape(), w.shape())
+        bail!(
+            "linear: expected x (N, I) and w (O, I), got {:?} and {:?}",
+            x.shape(),
+            w.shape()
+        )
     };
     if i != wi {
         bail!("linear: x {:?} does not fit w {:?}", x.shape(), w.shape())
@@ -36,7 +40,10 @@ impl Linear {
     /// A missing or misshapen parameter.
     pub fn new(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         let bound = 1.0 / (inputs.max(1) as f64).sqrt();
-        let init = Init::Uniform { lo: -bound, up: bound };
+        let init = Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
         Ok(Self {
             weight: vb.get_with_hints((outputs, inputs), "weight", init)?,
             bias: vb.get_with_hints(outputs, "bias", init)?,

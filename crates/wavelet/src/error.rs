@@ -41,7 +41,9 @@ pub enum Error {
         expected: &'static str,
     },
     /// A signal is too short to be extended by the mode.
-    #[error("{op}: a signal of length {len} (shape {shape:?}) is too short for mode {mode}, which needs at least {min}")]
+    #[error(
+        "{op}: a signal of length {len} (shape {shape:?}) is too short for mode {mode}, which needs at least {min}"
+    )]
     TooShort {
         /// The operation.
         op: &'static str,
@@ -82,7 +84,45 @@ pub enum Error {
         /// The lengths that are possible.
         possible: String,
         /// The length asked for.
-        wanted: usize,
+        wanted: String,
+    },
+    /// The plain Haar transform takes even sizes only.
+    #[error(
+        "{op}: planes are {h} x {w}; both sides must be even (Dwt::dwt2 takes odd sizes, with a boundary mode)"
+    )]
+    Odd {
+        /// The operation.
+        op: &'static str,
+        /// Height of the planes.
+        h: usize,
+        /// Width of the planes.
+        w: usize,
+    },
+    /// A slice does not have the length its sizes say.
+    #[error("{op}: {what} has {len} values; (n, c, h, w) = {dims:?} makes it {expected}")]
+    Buffer {
+        /// The operation.
+        op: &'static str,
+        /// Which slice.
+        what: &'static str,
+        /// Its length.
+        len: usize,
+        /// The length it must have.
+        expected: usize,
+        /// The pictures' sizes (n, c, h, w).
+        dims: [usize; 4],
+    },
+    /// Statistics that cannot standardise a band.
+    #[error(
+        "statistics of band {band}: mean {mean} and standard deviation {std}; both must be finite, the second positive"
+    )]
+    Stats {
+        /// LL, LH, HL or HH.
+        band: &'static str,
+        /// Its mean.
+        mean: f64,
+        /// Its standard deviation.
+        std: f64,
     },
     /// A level that the pyramid does not have, or too many levels.
     #[error("{op}: {reason}")]
@@ -93,7 +133,9 @@ pub enum Error {
         reason: String,
     },
     /// Neither f32, f64, f16 nor bf16.
-    #[error("{op}: dtype {dtype:?} is not supported; use f32 or f64, or f16 or bf16, which are computed in f32")]
+    #[error(
+        "{op}: dtype {dtype:?} is not supported; use f32 or f64, or f16 or bf16, which are computed in f32"
+    )]
     DType {
         /// The operation.
         op: &'static str,

@@ -1,15 +1,15 @@
-//! The transform of one axis as a sparse matrix, boundary mode included, and its transpose for the gradient.
+//! A sparse matrix whose rows share their weights, and its transpose.
 
-use crate::{Mode, Wavelet};
+use crate::cpu::Kernel;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 /// Neighbouring entries of a row: columns from `col` on, weights from `pool[at..at + len]`.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    col: usize,
-    at: u32,
-    len: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub col: usize,
+    pub at: u32,
+    pub len: u32,
 }
 
 /// A sparse matrix, row by row. Rows away from the ends share their weights, so it takes memory in proportion to the
@@ -21,6 +21,9 @@ pub(crate) struct Matrix {
     starts: Vec<usize>,
     runs: Vec<Run>,
     pool: Vec<f64>,
+    /// Made when a kernel of that type first asks.
+    pub kernel_f32: OnceLock<Kernel<f32>>,
+    pub kernel_f64: OnceLock<Kernel<f64>>,
 }
 
 impl Matrix {
@@ -28,18 +31,33 @@ impl Matrix {
         self.starts.len() - 1
     }
 
-    /// The runs of a row: first column and the weights from there on.
+    /// The runs of a row.
     #[inline]
-    pub fn row(&self, r: usize) -> impl Iterator<Item = (usize, &[f64])> {
-        self.runs[self.starts[r]..self.starts[r + 1]]
-            .iter()
-            .map(|run| (run.col, &self.pool[run.at as usize..][..run.len as usize]))
+    pub fn runs(&self, r: usize) -> &[Run] {
+        &self.runs[self.starts[r]..self.starts[r + 1]]
+    }
+
+    /// The weights that runs refer to.
+    pub fn pool(&self) -> &[f64] {
+        &self.pool
     }
 
     /// The (column, weight) pairs of a row.
     pub fn entries(&self, r: usize) -> impl Iterator<Item = (usize, f64)> {
-        self.row(r)
-            .flat_map(|(col, weights)| weights.iter().enumerate().map(move |(k, &w)| (col + k, w)))
+        self.runs(r).iter().flat_map(|run| {
+            let weights = &self.pool[run.at as usize..][..run.len as usize];
+            (run.col..).zip(weights.iter().copied())
+        })
+    }
+
+    /// All entries of the transpose, (cols, rows) row by row.
+    pub fn dense_transposed(&self) -> Vec<f64> {
+        let rows = self.rows();
+        let mut out = vec![0.0; self.cols * rows];
+        for r in 0..rows {
+            self.entries(r).for_each(|(c, w)| out[c * rows + r] += w);
+        }
+        out
     }
 
     fn transposed(&self) -> Self {
@@ -60,7 +78,8 @@ impl Matrix {
         }
         let mut out = Builder::new(self.rows());
         for c in 0..self.cols {
-            out.row.extend_from_slice(&entries[starts[c]..starts[c + 1]]);
+            out.row
+                .extend_from_slice(&entries[starts[c]..starts[c + 1]]);
             out.end_row();
         }
         out.matrix
@@ -68,37 +87,49 @@ impl Matrix {
 }
 
 /// Makes a matrix row after row.
-struct Builder {
+pub(crate) struct Builder {
     matrix: Matrix,
     /// Entries of the row in the making, in any order; columns may repeat.
-    row: Vec<(usize, f64)>,
+    pub row: Vec<(usize, f64)>,
     /// Where in the pool a sequence of weights is.
     known: HashMap<Vec<u64>, u32>,
 }
 
 impl Builder {
-    fn new(cols: usize) -> Self {
-        let matrix = Matrix { cols, starts: vec![0], runs: Vec::new(), pool: Vec::new() };
-        Self { matrix, row: Vec::new(), known: HashMap::new() }
+    pub fn new(cols: usize) -> Self {
+        Self {
+            matrix: Matrix {
+                cols,
+                starts: vec![0],
+                runs: Vec::new(),
+                pool: Vec::new(),
+                kernel_f32: OnceLock::new(),
+                kernel_f64: OnceLock::new(),
+            },
+            row: Vec::new(),
+            known: HashMap::new(),
+        }
     }
 
     /// Weights to share between rows.
-    fn share(&mut self, weights: &[f64]) -> Run {
+    pub fn share(&mut self, weights: &[f64]) -> Run {
         let key = weights.iter().map(|w| w.to_bits()).collect();
         let pool = &mut self.matrix.pool;
         let at = *self.known.entry(key).or_insert_with(|| {
             pool.extend_from_slice(weights);
             (pool.len() - weights.len()) as u32
         });
-        Run { col: 0, at, len: weights.len() as u32 }
+        let len = weights.len() as u32;
+        Run { col: 0, at, len }
     }
 
-    /// Puts shared weights into the row at hand; what `row` holds must lie before.
-    fn run(&mut self, run: Run, col: usize) {
+    /// Puts shared weights into the row at hand, after those it has; `row` must be empty.
+    pub fn run(&mut self, run: Run, col: usize) {
+        debug_assert!(self.row.is_empty());
         self.matrix.runs.push(Run { col, ..run });
     }
 
-    fn end_row(&mut self) {
+    pub fn end_row(&mut self) {
         let mut row = std::mem::take(&mut self.row);
         row.sort_by_key(|e| e.0);
         row.dedup_by(|b, a| {
@@ -109,98 +140,55 @@ impl Builder {
         for piece in row.chunk_by(|a, b| a.0 + 1 == b.0) {
             let weights: Vec<f64> = piece.iter().map(|e| e.1).collect();
             let run = self.share(&weights);
-            self.run(run, piece[0].0);
+            self.matrix.runs.push(Run {
+                col: piece[0].0,
+                ..run
+            });
         }
         row.clear();
         self.row = row;
         self.matrix.starts.push(self.matrix.runs.len());
     }
+
+    pub fn finish(self) -> Operator {
+        let both = Both {
+            matrix: self.matrix,
+            transpose: OnceLock::new(),
+        };
+        Operator {
+            both: Arc::new(both),
+            flipped: false,
+        }
+    }
 }
 
-/// A matrix and, once a gradient asks for it, its transpose.
+#[derive(Debug)]
+struct Both {
+    matrix: Matrix,
+    transpose: OnceLock<Matrix>,
+}
+
+/// A matrix that can be turned into its transpose, which is made when first asked for and then shared by all clones.
 #[derive(Debug, Clone)]
-pub(crate) struct Pair {
-    pub matrix: Arc<Matrix>,
-    transpose: OnceLock<Arc<Matrix>>,
+pub(crate) struct Operator {
+    both: Arc<Both>,
+    flipped: bool,
 }
 
-impl Pair {
-    fn new(matrix: Matrix) -> Self {
-        Self { matrix: Arc::new(matrix), transpose: OnceLock::new() }
+impl Operator {
+    pub fn matrix(&self) -> &Matrix {
+        if self.flipped {
+            let transpose = &self.both.transpose;
+            transpose.get_or_init(|| self.both.matrix.transposed())
+        } else {
+            &self.both.matrix
+        }
     }
 
     pub fn transposed(&self) -> Self {
-        let matrix = self.transpose.get_or_init(|| Arc::new(self.matrix.transposed())).clone();
-        Self { matrix, transpose: OnceLock::from(self.matrix.clone()) }
-    }
-}
-
-/// Analysis of a signal of length `n`: 2 m rows, the m low coefficients above the m high ones.
-///
-/// `c[o] = sum_j f[j] x[2 o + s - j]`, with s = 1, or F / 2 in periodization.
-pub(crate) fn analysis(w: &Wavelet, mode: Mode, n: usize) -> Pair {
-    let taps = w.filter_len();
-    let m = mode.band_len(n, taps);
-    let (shift, even) = match mode {
-        Mode::Periodization => (taps / 2, 2 * m),
-        _ => (1, n),
-    };
-    let mut out = Builder::new(n);
-    for filter in [w.dec_lo(), w.dec_hi()] {
-        let reversed: Vec<f64> = filter.iter().rev().copied().collect();
-        let inner = out.share(&reversed);
-        for o in 0..m {
-            let last = 2 * o + shift;
-            if last + 1 >= taps && last < n {
-                out.run(inner, last + 1 - taps);
-            } else {
-                for (j, &f) in filter.iter().enumerate() {
-                    let row = &mut out.row;
-                    // In periodization an odd signal's last sample comes twice.
-                    let mut add = |i: usize, weight| row.push((i.min(n - 1), weight));
-                    mode.extend(last as isize - j as isize, even, f, &mut add);
-                }
-            }
-            out.end_row();
+        Self {
+            both: self.both.clone(),
+            flipped: !self.flipped,
         }
     }
-    Pair::new(out.matrix)
-}
-
-/// Synthesis of the first `n` samples from bands of length `m`: n rows, 2 m columns.
-///
-/// `x[k] = sum_i c[i] f[k + s - 2 i]` with s = F - 2, or F / 2 - 1 around the circle of m in periodization.
-pub(crate) fn synthesis(w: &Wavelet, mode: Mode, m: usize, n: usize) -> Pair {
-    let half = w.filter_len() / 2;
-    let shift = match mode {
-        Mode::Periodization => half - 1,
-        _ => 2 * half - 2,
-    };
-    let mut out = Builder::new(2 * m);
-    // Taps of either parity, for rising i.
-    let inner = [w.rec_lo(), w.rec_hi()].map(|filter| {
-        [0, 1].map(|parity| {
-            let taps: Vec<f64> = filter.iter().skip(parity).step_by(2).rev().copied().collect();
-            (out.share(&taps), taps)
-        })
-    });
-    for k in 0..n {
-        let (parity, last) = ((k + shift) % 2, (k + shift) / 2);
-        for (band, filters) in inner.iter().enumerate() {
-            let (run, taps) = &filters[parity];
-            if last + 1 >= half && last < m {
-                out.run(*run, band * m + last + 1 - half);
-            } else {
-                for (tap, &f) in taps.iter().enumerate() {
-                    let i = last as isize - (half - 1 - tap) as isize;
-                    let i = if mode == Mode::Periodization { i.rem_euclid(m as isize) } else { i };
-                    if (0..m as isize).contains(&i) {
-                        out.row.push((band * m + i as usize, f));
-                    }
-                }
-            }
-        }
-        out.end_row();
-    }
-    Pair::new(out.matrix)
 }

@@ -108,12 +108,19 @@ impl Mode {
                 let u = t.rem_euclid(2 * len);
                 let mirrored = u >= len;
                 let at = if mirrored { 2 * len - 1 - u } else { u };
-                let sign = if mirrored && self == Mode::Antisymmetric { -1.0 } else { 1.0 };
+                let sign = if mirrored && self == Mode::Antisymmetric {
+                    -1.0
+                } else {
+                    1.0
+                };
                 add(at as usize, sign * weight);
             }
             Mode::Reflect => {
                 let u = t.rem_euclid(2 * (len - 1).max(1));
-                add((if u < len { u } else { 2 * (len - 1) - u }).max(0) as usize, weight);
+                add(
+                    (if u < len { u } else { 2 * (len - 1) - u }).max(0) as usize,
+                    weight,
+                );
             }
             Mode::Smooth => {
                 add(edge, weight * (1 + beyond) as f64);
@@ -142,9 +149,12 @@ impl FromStr for Mode {
 
     /// From PyWavelets' name.
     fn from_str(name: &str) -> Result<Self> {
-        Mode::ALL.into_iter().find(|m| m.name() == name).ok_or_else(|| Error::UnknownMode {
-            name: name.to_string(),
-            known: Mode::ALL.map(Mode::name).join(", "),
-        })
+        Mode::ALL
+            .into_iter()
+            .find(|m| m.name() == name)
+            .ok_or_else(|| Error::UnknownMode {
+                name: name.to_string(),
+                known: Mode::ALL.map(Mode::name).join(", "),
+            })
     }
 }

@@ -35,7 +35,9 @@ impl Wavelet {
     /// [`Error::UnknownWavelet`], with the known ones.
     pub fn new(name: &str) -> Result<Self> {
         // An rbio wavelet is its bior twin with analysis and synthesis exchanged and reversed.
-        let twin = name.strip_prefix("rbio").map(|orders| format!("bior{orders}"));
+        let twin = name
+            .strip_prefix("rbio")
+            .map(|orders| format!("bior{orders}"));
         let (orthogonal, dec_lo, rec_lo) =
             lookup(twin.as_deref().unwrap_or(name)).ok_or_else(|| Error::UnknownWavelet {
                 name: name.to_string(),
@@ -83,27 +85,52 @@ impl Wavelet {
         rec_hi: Vec<f64>,
     ) -> Result<Self> {
         let lens = [&dec_lo, &dec_hi, &rec_lo, &rec_hi].map(Vec::len);
-        let bad = |reason: String| Error::BadFilters { name: name.to_string(), reason };
+        let bad = |reason: String| Error::BadFilters {
+            name: name.to_string(),
+            reason,
+        };
         if lens.iter().any(|&l| l != lens[0]) || lens[0] == 0 || lens[0] % 2 == 1 {
-            return Err(bad(format!("the filters have lengths {lens:?}; they must share one that is even and positive")));
+            return Err(bad(format!(
+                "the filters have lengths {lens:?}; they must share one that is even and positive"
+            )));
         }
-        if let Some(v) = [&dec_lo, &dec_hi, &rec_lo, &rec_hi].into_iter().flatten().find(|v| !v.is_finite()) {
+        if let Some(v) = [&dec_lo, &dec_hi, &rec_lo, &rec_hi]
+            .into_iter()
+            .flatten()
+            .find(|v| !v.is_finite())
+        {
             return Err(bad(format!("a filter contains {v}; all must be finite")));
         }
-        let orthogonal = dec_lo.iter().eq(rec_lo.iter().rev()) && dec_hi.iter().eq(rec_hi.iter().rev());
-        Ok(Self { name: name.to_string(), orthogonal, dec_lo, dec_hi, rec_lo, rec_hi })
+        let orthogonal =
+            dec_lo.iter().eq(rec_lo.iter().rev()) && dec_hi.iter().eq(rec_hi.iter().rev());
+        Ok(Self {
+            name: name.to_string(),
+            orthogonal,
+            dec_lo,
+            dec_hi,
+            rec_lo,
+            rec_hi,
+        })
     }
 
     /// The names of all known wavelets, family by family (PyWavelets' `wavelist(kind="discrete")`).
     pub fn names() -> &'static [String] {
         static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
             let stored = || rows().map(|(name, _)| name);
-            let twins = stored().filter_map(|n| n.strip_prefix("bior")).map(|o| format!("rbio{o}"));
+            let twins = stored()
+                .filter_map(|n| n.strip_prefix("bior"))
+                .map(|o| format!("rbio{o}"));
             let mut names: Vec<String> = stored().map(str::to_string).chain(twins).collect();
             // db2 before db10.
             names.sort_by_cached_key(|n| {
                 let (family, orders) = split(n);
-                (family.to_string(), orders.split('.').map(|o| o.parse().unwrap_or(0)).collect::<Vec<u32>>())
+                (
+                    family.to_string(),
+                    orders
+                        .split('.')
+                        .map(|o| o.parse().unwrap_or(0))
+                        .collect::<Vec<u32>>(),
+                )
             });
             names
         });
@@ -168,14 +195,22 @@ impl fmt::Display for Wavelet {
 
 /// The lines of the table: name and the rest.
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
-    TABLE.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(' '))
+    TABLE
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| l.split_once(' '))
 }
 
 /// Whether orthogonal, dec_lo and rec_lo.
 fn lookup(name: &str) -> Option<(bool, Vec<f64>, Vec<f64>)> {
     let (_, rest) = rows().find(|(n, _)| *n == name)?;
     let (kind, filters) = rest.split_once(' ')?;
-    let numbers = |s: &str| s.split_whitespace().map(str::parse).collect::<std::result::Result<Vec<f64>, _>>().ok();
+    let numbers = |s: &str| {
+        s.split_whitespace()
+            .map(str::parse)
+            .collect::<std::result::Result<Vec<f64>, _>>()
+            .ok()
+    };
     match kind {
         "orthogonal" => {
             let rec_lo = numbers(filters)?;
@@ -194,12 +229,17 @@ fn reversed(v: &[f64]) -> Vec<f64> {
 
 /// `sign * (-1)^k v[k]`.
 fn alternated(v: &[f64], sign: f64) -> Vec<f64> {
-    v.iter().enumerate().map(|(k, v)| if k % 2 == 0 { sign * v } else { -sign * v }).collect()
+    v.iter()
+        .enumerate()
+        .map(|(k, v)| if k % 2 == 0 { sign * v } else { -sign * v })
+        .collect()
 }
 
 /// The letters a name begins with, and the rest.
 fn split(name: &str) -> (&str, &str) {
-    let at = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
+    let at = name
+        .find(|c: char| !c.is_ascii_alphabetic())
+        .unwrap_or(name.len());
     name.split_at(at)
 }
 

@@ -52,7 +52,7 @@ pub enum Error {
     },
     /// Pictures.
     #[error(transparent)]
-    Data(#[from] crate::data::DataError),
+    Data(crate::data::DataError),
     /// Writing files.
     #[error(transparent)]
     Files(#[from] crate::files::FileError),
@@ -62,6 +62,16 @@ pub enum Error {
     /// A tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<crate::data::DataError> for Error {
+    /// A cancelled loading is a cancelled run.
+    fn from(error: crate::data::DataError) -> Self {
+        match error {
+            crate::data::DataError::Cancelled => Self::Cancelled,
+            error => Self::Data(error),
+        }
+    }
 }
 
 impl Error {

@@ -16,7 +16,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -107,6 +107,45 @@ where
     attempt().map_err(name_path)?;
     sync_folder(parent);
     Ok(())
+}
+
+/// Fails where [`write_atomic`] would: before long work whose result goes to `path`.
+///
+/// # Errors
+/// A folder of that name, a missing folder around it, or one that refuses new files.
+pub fn check_writable(path: impl AsRef<Path>) -> Result<(), FileError> {
+    let path = path.as_ref();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(FileError::io(path)(io::ErrorKind::IsADirectory.into())),
+        Ok(meta) if !meta.is_file() => Ok(()), // a device or pipe: only writing tells
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::io(path)(e)),
+        _ => {
+            existing_parent(path)?;
+            let make = |p: &Path| OpenOptions::new().write(true).create_new(true).open(p);
+            Temporary::create(path, make)
+                .map(drop)
+                .map_err(FileError::io(path))
+        }
+    }
+}
+
+/// The contents of the file `path`, unless it is larger than can be meant.
+pub(crate) fn read_bounded(path: &Path, most: u64) -> crate::Result<Vec<u8>> {
+    let read = || {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            return Err(io::Error::other(format!(
+                "it is larger than the {most} bytes that such a file may have"
+            )));
+        }
+        Ok(bytes)
+    };
+    read().map_err(|e| crate::Error::io("read", path, e))
 }
 
 /// Writes the folder `target` as a whole or not at all.

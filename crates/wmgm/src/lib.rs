@@ -1,5 +1,7 @@
 //! Fast multi-scale image generation in the wavelet domain: train, sample, look.
 
+#![doc = include_str!("../README.md")]
+
 pub mod bands;
 pub mod bundle;
 pub mod config;
@@ -10,6 +12,7 @@ pub mod model;
 pub mod picture;
 pub mod pipeline;
 pub mod train;
+pub mod transform;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};

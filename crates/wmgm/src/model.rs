@@ -1,8 +1,9 @@
 //! Both networks of a model at work: low bands out of noise, pictures out of low bands.
 
-use crate::bands::{LevelStats, haar_merge, unfold};
+use crate::bands::{LevelStats, unfold};
 use crate::config::SampleDefaults;
 use crate::error::{Error, Result};
+use crate::transform::Transform;
 use candle_core::{Device, Tensor};
 use msal_gan::DetailGenerator;
 use nn_ops::noise;
@@ -82,13 +83,7 @@ impl LowModel {
         device: &Device,
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
-        let sampler: Sampler = how.sampler.parse()?;
-        if !(2..=10_000).contains(&how.steps) {
-            return Err(Error::Argument(format!(
-                "steps is {}, it must be between 2 and 10000",
-                how.steps
-            )));
-        }
+        let sampler = crate::config::check_sample(how)?;
         let sigmas = self.edm.sigmas(how.steps);
         let (channels, side) = (3 << (2 * self.fold), self.side >> self.fold);
         let x = noise::normal_tensor(seed, indices, START, 0, &[channels, side, side], device)?;
@@ -106,11 +101,15 @@ impl LowModel {
             Sampler::Euler => euler(&denoiser, x, &sigmas, on_step),
         }?;
         let values = x.flatten_all()?.to_vec1::<f32>()?;
-        let bands: Vec<f32> = values
+        let bands = values
             .chunks_exact(3 * self.side * self.side)
-            .flat_map(|item| unfold(item.to_vec(), 3, self.side, self.fold))
-            .collect();
-        Ok(Tensor::from_vec(bands, (n, 3, self.side, self.side), device)?)
+            .map(|item| unfold(item.to_vec(), 3, self.side, self.fold))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::from_vec(
+            bands.concat(),
+            (n, 3, self.side, self.side),
+            device,
+        )?)
     }
 }
 
@@ -121,6 +120,8 @@ pub struct HighModel {
     pub generator: DetailGenerator,
     /// Statistics of level 1 (finest) and up.
     pub stats: Vec<LevelStats>,
+    /// The wavelet between levels.
+    pub transform: Transform,
 }
 
 impl HighModel {
@@ -166,13 +167,13 @@ impl HighModel {
                 .map(|(low, high)| {
                     self.stats[level - 1].restore_low(low);
                     self.stats[level - 1].restore_high(high);
-                    let mut merged = haar_merge(low, high, c, side);
+                    let mut merged = self.transform.merge(low, high, c, side)?;
                     if level > 1 {
                         self.stats[level - 2].standardise_low(&mut merged);
                     }
-                    merged
+                    Ok(merged)
                 })
-                .collect();
+                .collect::<Result<_>>()?;
             side *= 2;
             low = Tensor::from_vec(merged.concat(), (n, c, side, side), &device)?;
         }

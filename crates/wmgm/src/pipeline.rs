@@ -1,6 +1,5 @@
 //! A model in use: pictures from a seed, details from true low bands.
 
-use crate::bands::haar_pyramid;
 use crate::bundle::Bundle;
 use crate::config::SampleDefaults;
 use crate::data::PictureSet;
@@ -111,10 +110,10 @@ impl Wmgm {
     /// The sampler and steps that `options` come to.
     ///
     /// # Errors
-    /// An unknown sampler.
+    /// An unknown sampler, steps out of range.
     pub fn plan(&self, options: &SampleOptions) -> Result<(Sampler, usize)> {
         let how = self.how(options);
-        Ok((how.sampler.parse()?, how.steps))
+        Ok((crate::config::check_sample(&how)?, how.steps))
     }
 
     fn how(&self, options: &SampleOptions) -> SampleDefaults {
@@ -256,7 +255,13 @@ impl Wmgm {
         let mut values = vec![0f32; 3 * size * size];
         for i in pictures.clone() {
             set.fill_f32(i, false, &mut values)?;
-            if let Some(coarsest) = haar_pyramid(&values, 3, size, level).pop() {
+            if let Some(coarsest) = self
+                .bundle
+                .high
+                .transform
+                .pyramid(&values, 3, size, level)?
+                .pop()
+            {
                 let mut band = coarsest.low;
                 config.bands[level - 1].standardise_low(&mut band);
                 lows.extend(band);

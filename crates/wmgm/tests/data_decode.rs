@@ -282,3 +282,19 @@ fn bombs_are_refused() {
         Err(DecodeError::FileTooLarge(_, 10))
     ));
 }
+
+/// Colours by number, the last of them transparent.
+#[test]
+fn palettes_are_looked_up() {
+    let picture = decode_file(case("palette.png"), &Limits::default()).unwrap();
+    assert_eq!(picture.dimensions(), (24, 40));
+    for (x, y, colour) in [
+        (0, 0, [200, 30, 30]),
+        (6, 0, [20, 200, 60]),
+        (12, 9, [40, 40, 220]),
+        (18, 0, [255, 255, 255]),
+        (0, 10, [20, 200, 60]),
+    ] {
+        assert_eq!(picture.get_pixel(x, y).0, colour, "{x} {y}");
+    }
+}

@@ -52,16 +52,29 @@ struct SpectralConv {
 impl SpectralConv {
     fn new(ci: usize, co: usize, vb: VarBuilder, buffers: &Params, name: &str) -> Result<Self> {
         let bound = 1.0 / ((ci * 9) as f64).sqrt();
-        let init = Init::Uniform { lo: -bound, up: bound };
+        let init = Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
         let vb = vb.pp(name);
         buffers
             .builder(vb.device())
-            .get_with_hints(co, &format!("{name}.u"), Init::Randn { mean: 0.0, stdev: 1.0 })?;
+            .set_dtype(vb.dtype())
+            .get_with_hints(
+                co,
+                &format!("{name}.u"),
+                Init::Randn {
+                    mean: 0.0,
+                    stdev: 1.0,
+                },
+            )?;
         let u = buffers
             .named()
             .into_iter()
             .find_map(|(n, v)| (n == format!("{name}.u")).then_some(v));
-        let Some(u) = u else { bail!("discriminator: buffer {name}.u was not created") };
+        let Some(u) = u else {
+            bail!("discriminator: buffer {name}.u was not created")
+        };
         Ok(Self {
             weight: vb.get_with_hints((co, ci, 3, 3), "weight", init)?,
             bias: vb.get_with_hints(co, "bias", Init::Const(0.0))?,
@@ -69,9 +82,16 @@ impl SpectralConv {
         })
     }
 
-    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+    /// The weight with largest singular value 1 (as far as the power iteration has come) and the bias.
+    fn normalised(&self, pass: Pass) -> Result<(Tensor, Tensor)> {
         let co = self.weight.dim(0)?;
-        let frozen = |t: &Tensor| if pass == Pass::Judge { t.detach() } else { t.clone() };
+        let frozen = |t: &Tensor| {
+            if pass == Pass::Judge {
+                t.detach()
+            } else {
+                t.clone()
+            }
+        };
         let (weight, bias) = (frozen(&self.weight), frozen(&self.bias));
         let flat = weight.flatten_from(1)?;
         let fixed = flat.detach();
@@ -82,8 +102,15 @@ impl SpectralConv {
             u = unit(&fixed.matmul(&v.t()?.contiguous()?)?.t()?.contiguous()?)?;
             self.u.set(&u.flatten_all()?)?;
         }
-        let sigma = flat.matmul(&v.t()?.contiguous()?)?.mul(&u.t()?.contiguous()?)?.sum_all()?;
-        let weight = weight.broadcast_div(&sigma)?;
+        let sigma = flat
+            .matmul(&v.t()?.contiguous()?)?
+            .mul(&u.t()?.contiguous()?)?
+            .sum_all()?;
+        Ok((weight.broadcast_div(&sigma)?, bias))
+    }
+
+    fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        let (weight, bias) = self.normalised(pass)?;
         conv2d(x, &weight, Some(&bias), Conv2dConfig::same(3))
     }
 }
@@ -105,14 +132,24 @@ impl DetailDiscriminator {
     ///
     /// # Errors
     /// A configuration out of range, a missing or misshapen parameter.
-    pub fn new(config: DetailDiscriminatorConfig, vb: VarBuilder, buffers: &Params) -> Result<Self> {
+    pub fn new(
+        config: DetailDiscriminatorConfig,
+        vb: VarBuilder,
+        buffers: &Params,
+    ) -> Result<Self> {
         if config.widths.len() < 2 || config.widths.contains(&0) || config.channels == 0 {
             bail!("detail discriminator: needs at least two widths and one channel: {config:?}")
         }
         let mut ch = 4 * config.channels + config.levels;
         let mut convs = Vec::new();
         for (i, &width) in config.widths.iter().chain([&1]).enumerate() {
-            convs.push(SpectralConv::new(ch, width, vb.clone(), buffers, &format!("conv{i}"))?);
+            convs.push(SpectralConv::new(
+                ch,
+                width,
+                vb.clone(),
+                buffers,
+                &format!("conv{i}"),
+            )?);
             ch = width;
         }
         Ok(Self { config, convs })
@@ -123,7 +160,21 @@ impl DetailDiscriminator {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward(&self, low: &Tensor, high: &Tensor, level: usize, pass: Pass) -> Result<Tensor> {
-        let planes = level_planes(low, level, self.config.levels)?;
+        self.forward_mixed(low, high, &vec![level; low.dim(0)?], pass)
+    }
+
+    /// As [`DetailDiscriminator::forward`], every item of the batch at a level of its own.
+    ///
+    /// # Errors
+    /// As [`DetailDiscriminator::forward`], or another number of levels than items.
+    pub fn forward_mixed(
+        &self,
+        low: &Tensor,
+        high: &Tensor,
+        levels: &[usize],
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let planes = level_planes(low, levels, self.config.levels)?;
         let mut x = Tensor::cat(&[low, high, &planes], 1)?;
         let last = self.convs.len() - 1;
         for (i, conv) in self.convs.iter().enumerate() {
@@ -136,5 +187,58 @@ impl DetailDiscriminator {
             }
         }
         Ok(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    /// The largest singular value of a (rows, columns) matrix, by many power iterations from another start.
+    fn largest_singular_value(m: &Tensor) -> f64 {
+        let mut u = Tensor::ones((1, m.dim(0).unwrap()), DType::F32, &Device::Cpu).unwrap();
+        for _ in 0..500 {
+            let v = unit(&u.matmul(m).unwrap()).unwrap();
+            u = unit(&v.matmul(&m.t().unwrap().contiguous().unwrap()).unwrap()).unwrap();
+        }
+        let v = u.matmul(m).unwrap();
+        v.sqr()
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .sqrt()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap() as f64
+    }
+
+    #[test]
+    fn the_normalised_weight_has_spectral_norm_one() {
+        let (params, buffers) = (Params::new(4), Params::new(5));
+        for (i, (ci, co)) in [(17, 32), (8, 1), (1, 6)].into_iter().enumerate() {
+            let conv = SpectralConv::new(
+                ci,
+                co,
+                params.builder(&Device::Cpu),
+                &buffers,
+                &format!("c{i}"),
+            )
+            .unwrap();
+            for _ in 0..300 {
+                conv.normalised(Pass::Refine).unwrap();
+            }
+            for pass in [Pass::Train, Pass::Judge] {
+                let before = conv.u.to_vec1::<f32>().unwrap();
+                let (weight, _) = conv.normalised(pass).unwrap();
+                let norm = largest_singular_value(&weight.flatten_from(1).unwrap().detach());
+                assert!((norm - 1.0).abs() < 1e-3, "{ci}->{co}: {norm}");
+                assert_eq!(
+                    before,
+                    conv.u.to_vec1::<f32>().unwrap(),
+                    "only a refining pass moves u"
+                );
+            }
+        }
     }
 }

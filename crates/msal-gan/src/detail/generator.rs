@@ -4,7 +4,7 @@ use super::level_planes;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, avg_pool2x, upsample_nearest2x,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, add, avg_pool2x, cat_channels, upsample_nearest2x,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,13 @@ impl ResBlock {
         let same = Conv2dConfig::same(3);
         let skip = match ci == co {
             true => None,
-            false => Some(Conv2d::new(ci, co, 1, Conv2dConfig::same(1), vb.pp("skip"))?),
+            false => Some(Conv2d::new(
+                ci,
+                co,
+                1,
+                Conv2dConfig::same(1),
+                vb.pp("skip"),
+            )?),
         };
         Ok(Self {
             norms: [
@@ -75,8 +81,8 @@ impl Module for ResBlock {
             h = conv.forward(&norm.forward_act(&h, Activation::Silu)?)?;
         }
         match &self.skip {
-            Some(skip) => skip.forward(x)? + h,
-            None => x + h,
+            Some(skip) => add(&skip.forward(x)?, &h),
+            None => add(x, &h),
         }
     }
 }
@@ -102,13 +108,21 @@ impl DetailGenerator {
     pub fn new(config: DetailGeneratorConfig, vb: VarBuilder) -> Result<Self> {
         let c = &config;
         if c.channels == 0 || c.levels == 0 || c.blocks == 0 || c.widths.is_empty() {
-            bail!("detail generator: channels, levels, blocks and widths must not be zero or empty: {c:?}")
+            bail!(
+                "detail generator: channels, levels, blocks and widths must not be zero or empty: {c:?}"
+            )
         }
         if let Some(w) = c.widths.iter().find(|w| **w == 0 || **w % GROUPS != 0) {
             bail!("detail generator: width {w} is not a multiple of {GROUPS}")
         }
         let inputs = c.channels + c.noise_channels + c.levels;
-        let first = Conv2d::new(inputs, c.widths[0], 3, Conv2dConfig::same(3), vb.pp("first"))?;
+        let first = Conv2d::new(
+            inputs,
+            c.widths[0],
+            3,
+            Conv2dConfig::same(3),
+            vb.pp("first"),
+        )?;
         let mut ch = c.widths[0];
         let mut down = Vec::new();
         for (i, &width) in c.widths.iter().enumerate() {
@@ -125,7 +139,11 @@ impl DetailGenerator {
             let mut stage = Vec::new();
             for b in 0..c.blocks {
                 let skip = if b == 0 { width } else { 0 };
-                stage.push(ResBlock::new(ch + skip, width, vb.pp(format!("up.{i}.{b}")))?);
+                stage.push(ResBlock::new(
+                    ch + skip,
+                    width,
+                    vb.pp(format!("up.{i}.{b}")),
+                )?);
                 ch = width;
             }
             up.push(stage);
@@ -151,10 +169,22 @@ impl DetailGenerator {
     /// # Errors
     /// Channels that do not fit, sizes not divisible by 2^(sizes - 1), a level out of range.
     pub fn forward(&self, low: &Tensor, noise: &Tensor, level: usize) -> Result<Tensor> {
+        self.forward_mixed(low, noise, &vec![level; low.dim(0)?])
+    }
+
+    /// As [`DetailGenerator::forward`], every item of the batch at a level of its own.
+    ///
+    /// # Errors
+    /// As [`DetailGenerator::forward`], or another number of levels than items.
+    pub fn forward_mixed(&self, low: &Tensor, noise: &Tensor, levels: &[usize]) -> Result<Tensor> {
         let (n, c, h, w) = low.dims4()?;
         let factor = 1 << (self.config.widths.len() - 1);
         let z = self.config.noise_channels;
-        if c != self.config.channels || noise.dims() != [n, z, h, w] || h % factor != 0 || w % factor != 0 {
+        if c != self.config.channels
+            || noise.dims() != [n, z, h, w]
+            || h % factor != 0
+            || w % factor != 0
+        {
             bail!(
                 "detail generator: needs low (N, {}, H, W) and noise (N, {z}, H, W) with H and W divisible by {factor}, got {:?} and {:?}",
                 self.config.channels,
@@ -162,8 +192,10 @@ impl DetailGenerator {
                 noise.shape()
             )
         }
-        let planes = level_planes(low, level, self.config.levels)?;
-        let mut x = self.first.forward(&Tensor::cat(&[low, noise, &planes], 1)?)?;
+        let planes = level_planes(low, levels, self.config.levels)?;
+        let mut x = self
+            .first
+            .forward(&Tensor::cat(&[low, noise, &planes], 1)?)?;
         let mut skips = Vec::new();
         for (i, stage) in self.down.iter().enumerate() {
             if i > 0 {
@@ -175,9 +207,10 @@ impl DetailGenerator {
         x = self.middle.forward(&x)?;
         for stage in &self.up {
             let skip = skips.pop().unwrap_or_else(|| x.clone());
-            x = run(stage, Tensor::cat(&[&upsample_nearest2x(&x)?, &skip], 1)?)?;
+            x = run(stage, cat_channels(&upsample_nearest2x(&x)?, &skip)?)?;
         }
-        self.last.forward(&self.norm.forward_act(&x, Activation::Silu)?)
+        self.last
+            .forward(&self.norm.forward_act(&x, Activation::Silu)?)
     }
 }
 

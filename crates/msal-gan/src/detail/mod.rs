@@ -14,15 +14,21 @@ pub use loss::{hinge_discriminator, hinge_generator, l1};
 
 use candle_core::{Result, Tensor};
 
-/// Constant planes (N, levels, H, W) that tell a network which level it works on: 1 in plane `level` - 1, else 0.
-fn level_planes(x: &Tensor, level: usize, levels: usize) -> Result<Tensor> {
+/// Constant planes (N, levels, H, W) that tell a network which level each item is of: 1 in plane `level` - 1, else 0.
+fn level_planes(x: &Tensor, of: &[usize], levels: usize) -> Result<Tensor> {
     let (n, _, h, w) = x.dims4()?;
-    if level == 0 || level > levels {
-        candle_core::bail!("detail network: level {level} is not between 1 and {levels}")
+    if of.len() != n {
+        candle_core::bail!("detail network: {} levels for a batch of {n}", of.len())
     }
-    let mut one_hot = vec![0f32; levels];
-    one_hot[level - 1] = 1.0;
-    Tensor::from_vec(one_hot, (1, levels, 1, 1), x.device())?
+    let mut one_hot = vec![0f32; n * levels];
+    for (i, &level) in of.iter().enumerate() {
+        if level == 0 || level > levels {
+            candle_core::bail!("detail network: level {level} is not between 1 and {levels}")
+        }
+        one_hot[i * levels + level - 1] = 1.0;
+    }
+    Tensor::from_vec(one_hot, (n, levels, 1, 1), x.device())?
+        .to_dtype(x.dtype())?
         .broadcast_as((n, levels, h, w))?
         .contiguous()
 }

@@ -22,6 +22,14 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// As [`Lanes::zero`].
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `self + b`.
+    /// # Safety
+    /// As [`Lanes::zero`].
+    unsafe fn add(self, b: Self) -> Self;
+    /// `self - b`.
+    /// # Safety
+    /// As [`Lanes::zero`].
+    unsafe fn sub(self, b: Self) -> Self;
     /// The sum of all lanes.
     /// # Safety
     /// As [`Lanes::zero`].
@@ -62,6 +70,16 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, self) }
         }
         #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { _mm512_add_ps(self, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { _mm512_sub_ps(self, b) }
+        }
+        #[inline(always)]
         unsafe fn sum(self) -> f32 {
             // SAFETY: see above.
             unsafe { _mm512_reduce_add_ps(self) }
@@ -95,6 +113,16 @@ mod x86 {
         unsafe fn mul_add(self, a: Self, b: Self) -> Self {
             // SAFETY: see above.
             unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { _mm256_add_ps(self, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { _mm256_sub_ps(self, b) }
         }
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
@@ -135,6 +163,14 @@ impl Lanes for Portable4 {
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {

@@ -34,6 +34,16 @@ impl<'a, T> SharedMut<'a, T> {
         // SAFETY: in bounds by the assert; disjointness is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
     }
+
+    /// A pointer to `start`, from which `reach` floats lie within the buffer.
+    ///
+    /// # Safety
+    /// What is written through it no other thread may read or write meanwhile.
+    pub(crate) unsafe fn slice_at(&self, start: usize, reach: usize) -> *mut T {
+        assert!(start.checked_add(reach).is_some_and(|end| end <= self.len));
+        // SAFETY: in bounds by the assert.
+        unsafe { self.ptr.add(start) }
+    }
 }
 
 /// A vector of `len` floats with arbitrary content, for kernels that write every element.

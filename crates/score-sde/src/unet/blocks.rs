@@ -3,8 +3,8 @@
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, avg_pool2x, conv2d, self_attention,
-    upsample_nearest2x,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, add, avg_pool2x, conv2d, mask,
+    self_attention, upsample_nearest2x,
 };
 
 /// Groups of every normalisation.
@@ -65,7 +65,7 @@ impl ResBlock {
         &self,
         x: &Tensor,
         emb: &Tensor,
-        mask: Option<&dyn DropMask>,
+        masks: Option<&dyn DropMask>,
     ) -> Result<Tensor> {
         let h = self.norm_in.forward_act(x, Activation::Silu)?;
         let h = self.conv_in.forward(&h)?;
@@ -78,14 +78,14 @@ impl ResBlock {
             let h = h.broadcast_add(&emb.unsqueeze(2)?.unsqueeze(3)?)?;
             self.norm_out.forward_act(&h, Activation::Silu)?
         };
-        let h = match mask {
-            Some(mask) if self.dropout > 0.0 => (&h * mask.mask(h.dims(), self.dropout)?)?,
+        let h = match masks {
+            Some(source) if self.dropout > 0.0 => mask(&h, &source.mask(h.dims(), self.dropout)?)?,
             _ => h,
         };
         let h = self.conv_out.forward(&h)?;
         match &self.skip {
-            Some(skip) => skip.forward(x)? + h,
-            None => x + h,
+            Some(skip) => add(&skip.forward(x)?, &h),
+            None => add(x, &h),
         }
     }
 }
@@ -122,7 +122,7 @@ impl AttentionBlock {
         let (n, c, h, w) = x.dims4()?;
         let qkv = self.qkv.forward(&self.norm.forward(x)?)?;
         let y = self_attention(&qkv.reshape((n, 3 * c, h * w))?, self.heads)?;
-        x + self.proj.forward(&y.reshape((n, c, h, w))?)?
+        add(x, &self.proj.forward(&y.reshape((n, c, h, w))?)?)
     }
 }
 

@@ -59,7 +59,11 @@ fn heads_or_same<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<
 }
 
 impl UNetConfig {
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether a network can be built of it; [`UNet::new`](crate::UNet::new) checks this too.
+    ///
+    /// # Errors
+    /// The first field out of range, or heads that do not divide a width.
+    pub fn check(&self) -> Result<()> {
         if self.model_channels == 0 || !self.model_channels.is_multiple_of(32) {
             bail!(
                 "UNet: model_channels is {}, it must be a multiple of 32 (the groups of its normalisations)",
@@ -81,6 +85,23 @@ impl UNetConfig {
             bail!(
                 "UNet: num_heads, num_res_blocks, in_channels and out_channels must be at least 1"
             )
+        }
+        // Attention always stands in the middle, at the last width, and after the blocks of the factors named.
+        let at = |level: u32| (1usize.checked_shl(level)).unwrap_or(0);
+        let attended = (self.channel_mult.iter().zip(0..)).filter(|&(_, level)| {
+            level as usize + 1 == self.channel_mult.len()
+                || self.attention_resolutions.contains(&at(level))
+        });
+        for (mult, _) in attended {
+            let width = mult.saturating_mul(self.model_channels);
+            for heads in [Some(self.num_heads), self.num_heads_upsample]
+                .into_iter()
+                .flatten()
+            {
+                if !width.is_multiple_of(heads) {
+                    bail!("UNet: {heads} heads do not divide the width {width}")
+                }
+            }
         }
         if !(0.0..1.0).contains(&self.dropout) {
             bail!("UNet: dropout is {}, it must be in [0, 1)", self.dropout)

@@ -11,7 +11,7 @@ use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 pub use config::UNetConfig;
 pub use embedding::timestep_embedding;
-use nn_ops::{Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, silu};
+use nn_ops::{Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, cat_channels, silu};
 
 /// One entry of a level: what improved-diffusion calls a TimestepEmbedSequential.
 #[derive(Debug, Clone, Default)]
@@ -229,7 +229,7 @@ impl UNet {
         h = self.middle.2.forward(&h, &emb, mask)?;
         for stage in &self.output {
             let skip = skips.pop().unwrap_or_else(|| h.clone());
-            h = stage.forward(&Tensor::cat(&[&h, &skip], 1)?, &emb, mask)?;
+            h = stage.forward(&cat_channels(&h, &skip)?, &emb, mask)?;
         }
         self.last
             .forward(&self.norm.forward_act(&h, Activation::Silu)?)

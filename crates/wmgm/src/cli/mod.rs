@@ -1,34 +1,42 @@
 //! The program's commands.
 
+#[cfg(test)]
+mod docs;
 mod embedded;
 mod info;
 mod progress;
 mod regenerate;
 mod sample;
+mod say;
 mod train;
+
+pub use say::warn;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use wmgm::error::{Error, Result};
 
 /// Fast multi-scale image generation in the wavelet domain.
+///
+/// A diffusion model makes the small low band of a picture's wavelet transform, a generator adds the details of every
+/// level in one pass each.
 #[derive(Debug, Parser)]
-#[command(name = "wmgm", version)]
+#[command(
+    name = "wmgm",
+    version,
+    after_help = "Exit codes: 0 done, 2 an error, 130 stopped by Ctrl-C or SIGTERM."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// One variant per command; each module's arguments hold its help.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make pictures.
     Sample(sample::SampleArgs),
-    /// Keep each picture's low band and make its details anew.
     Regenerate(regenerate::RegenerateArgs),
-    /// Train a model on a folder of pictures.
     Train(train::TrainArgs),
-    /// Write the averaged weights of a run as a bundle.
     Bundle(train::BundleArgs),
-    /// Describe a bundle.
     Info(info::InfoArgs),
 }
 
@@ -43,6 +51,15 @@ pub enum DeviceChoice {
     Cuda,
     /// An Apple GPU.
     Metal,
+}
+
+/// Parses a number that 0 makes no sense for.
+fn at_least_1(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
 }
 
 impl DeviceChoice {

@@ -1,6 +1,8 @@
 //! `wmgm regenerate`.
 
+use super::say::{say, warn};
 use super::{DeviceChoice, embedded, progress};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -18,19 +20,19 @@ pub struct RegenerateArgs {
     /// Folder of pictures, searched with its subfolders.
     folder: PathBuf,
     /// Folder to write to.
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Side of the low band to keep; one of the model's levels.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, value_name = "SIDE", default_value_t = 32)]
     low: usize,
     /// Folder of a bundle; the model inside the program unless given.
-    #[arg(long)]
+    #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
     /// Seed of the details.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Pictures made at a time.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]
@@ -48,10 +50,11 @@ fn address(name: &Path) -> u64 {
 
 impl RegenerateArgs {
     pub fn run(self) -> Result<()> {
-        if self.batch == 0 {
-            return Err(Error::Argument(
-                "--batch is 0, it must be at least 1".into(),
-            ));
+        if same_place(&self.folder, &self.out) {
+            return Err(Error::Argument(format!(
+                "--out {} is the folder of the pictures themselves, which would be overwritten; name another",
+                self.out.display()
+            )));
         }
         let device = self.device.open()?;
         let model = Wmgm::new(embedded::bundle(self.model.as_deref(), &device)?, &device);
@@ -74,11 +77,21 @@ impl RegenerateArgs {
         )?;
         reading.finish_and_clear();
         for broken in &broken {
-            eprintln!("skipped {broken}");
+            warn(&format!("skipped {broken}"));
         }
         let mut names = Vec::with_capacity(set.len());
+        let mut outputs: BTreeMap<PathBuf, &Path> = BTreeMap::new();
         for i in 0..set.len() {
-            names.push(set.name(i)?.to_owned());
+            let name = set.name(i)?;
+            if let Some(other) = outputs.insert(name.with_extension("png"), name) {
+                return Err(Error::Argument(format!(
+                    "{} and {} would both become {}; rename one",
+                    other.display(),
+                    name.display(),
+                    name.with_extension("png").display()
+                )));
+            }
+            names.push(name.to_owned());
         }
         std::fs::create_dir_all(&self.out).map_err(|e| Error::io("create", &self.out, e))?;
         let bar = progress::bar(set.len() as u64, "details");
@@ -100,7 +113,15 @@ impl RegenerateArgs {
             }
         }
         bar.finish_and_clear();
-        println!("{} pictures in {}", set.len(), self.out.display());
-        Ok(())
+        say(&format!(
+            "written   {} pictures in {}\n",
+            set.len(),
+            self.out.display()
+        ))
     }
+}
+
+/// Whether both paths lead to one folder; one that does not exist yet is no other's.
+fn same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -1,11 +1,13 @@
 //! `wmgm sample`.
 
+use super::say::say;
 use super::{DeviceChoice, embedded, progress};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use wmgm::error::{Error, Result};
+use wmgm::files::check_writable;
 use wmgm::picture;
 use wmgm::pipeline::{SampleEvent, SampleOptions, Wmgm};
 
@@ -15,25 +17,25 @@ use wmgm::pipeline::{SampleEvent, SampleOptions, Wmgm};
 #[derive(Debug, clap::Args)]
 pub struct SampleArgs {
     /// Folder of a bundle; the model inside the program unless given.
-    #[arg(long)]
+    #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
     /// Number of pictures.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
     count: u64,
     /// Seed.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Steps of the low band's sampler [default: the model's].
-    #[arg(long)]
+    #[arg(long, value_name = "K")]
     steps: Option<usize>,
     /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler [default: the model's].
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     sampler: Option<String>,
     /// Pictures made at a time.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
     /// File of the sheet, or folder of the files [default: samples.png, or samples with --files].
-    #[arg(long)]
+    #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// All pictures on one sheet (the default).
     #[arg(long, conflicts_with = "files")]
@@ -66,11 +68,6 @@ fn part(count: u64, (i, n): (u64, u64)) -> Range<u64> {
 
 impl SampleArgs {
     pub fn run(self) -> Result<()> {
-        if self.count == 0 {
-            return Err(Error::Argument(
-                "--count is 0, it must be at least 1".into(),
-            ));
-        }
         let pictures = part(self.count, self.shard.unwrap_or((1, 1)));
         if pictures.is_empty() {
             return Err(Error::Argument(format!(
@@ -95,8 +92,10 @@ impl SampleArgs {
         // An output that cannot be written should say so before the work, not after it.
         if self.files {
             std::fs::create_dir_all(&out).map_err(|e| Error::io("create", &out, e))?;
+            check_writable(out.join(file_name(pictures.start)))?;
         } else {
             check_writable(&out)?;
+            self.check_sheet(pictures.end - pictures.start, &model)?;
         }
 
         let stop = progress::stop_flag();
@@ -113,7 +112,7 @@ impl SampleArgs {
         let start = Instant::now();
         if self.files {
             model.sample_each(&options, &watch, |i, p| {
-                Ok(picture::save_png(out.join(format!("{i:06}.png")), &p)?)
+                Ok(picture::save_png(out.join(file_name(i)), &p)?)
             })?;
         } else {
             let made = model.sample_with(&options, &watch)?;
@@ -123,36 +122,39 @@ impl SampleArgs {
         let count = pictures.end - pictures.start;
         let each = start.elapsed().as_secs_f64() * 1e3 / count as f64;
         let config = &model.bundle().config;
-        println!(
-            "seed      {}, pictures {} to {}",
+        say(&format!(
+            "seed      {}, pictures {} to {}\n\
+             sampler   {}, {steps} steps: {} evaluations of the low band's network at {side} x {side}, {} generator passes\n\
+             time      {each:.0} ms per picture ({count} pictures in {:.2} s)\n\
+             written   {}\n",
             self.seed,
             pictures.start,
-            pictures.end - 1
-        );
-        println!(
-            "sampler   {}, {steps} steps: {} evaluations of the low band's network at {side} x {side}, {} generator passes",
+            pictures.end - 1,
             options.sampler.as_deref().unwrap_or(&config.sample.sampler),
             sampler.evaluations(steps),
             config.levels,
-            side = config.size >> config.levels,
-        );
-        println!(
-            "time      {each:.0} ms per picture ({count} pictures in {:.2} s)",
-            each * count as f64 / 1e3
-        );
-        println!("written   {}", shown(&out));
+            each * count as f64 / 1e3,
+            shown(&out),
+            side = (config.size >> config.levels) >> config.fold,
+        ))
+    }
+
+    /// A sheet that would be too large should say so before the work.
+    fn check_sheet(&self, count: u64, model: &Wmgm) -> Result<()> {
+        let size = model.bundle().config.size as u64;
+        let most = picture::MAX_PIXELS / ((size + 2) * (size + 2));
+        if count > most {
+            return Err(Error::Argument(format!(
+                "--count: {count} pictures of {size} x {size} are too many for one sheet, at most {most} fit; write --files"
+            )));
+        }
         Ok(())
     }
 }
 
-/// Fails where a file could not be created beside `path`.
-fn check_writable(path: &Path) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    tempfile::tempfile_in(folder).map_err(|e| Error::io("write", path, e))?;
-    Ok(())
+/// The name of picture `i`, sorted as its number up to a million.
+fn file_name(i: u64) -> String {
+    format!("{i:06}.png")
 }
 
 fn shown(path: &Path) -> String {

@@ -2,6 +2,7 @@
 
 use super::DeviceChoice;
 use super::progress::{TrainBars, stop_flag};
+use super::say::say;
 use std::path::PathBuf;
 use wmgm::bundle::Precision;
 use wmgm::config::TrainConfig;
@@ -21,16 +22,17 @@ enum Stage {
 /// Train a model on a folder of pictures.
 ///
 /// Pictures of any size are scaled and cropped; broken ones are skipped and named. Checkpoints, metrics (JSON lines) and
-/// preview sheets go to the run's folder. Ctrl-C saves and stops; --resume goes on as if nothing had happened.
+/// preview sheets go to the run's folder. Ctrl-C and SIGTERM save and stop, with exit code 130; --resume goes on as if
+/// nothing had happened, also after a crash. Once both networks are trained their averaged weights are in OUT/bundle.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
     /// Configuration (TOML).
     config: PathBuf,
     /// Folder of pictures, searched with its subfolders.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Folder of the run.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Which network to train.
     #[arg(long, value_enum, default_value = "all")]
@@ -56,12 +58,9 @@ impl TrainArgs {
             },
             resume: self.resume,
         };
-        train(
-            &config,
-            options,
-            &self.device.open()?,
-            &TrainBars::new(stop_flag()),
-        )
+        let bars = TrainBars::new(stop_flag());
+        train(&config, options, &self.device.open()?, &bars)?;
+        say(&bars.summary())
     }
 }
 
@@ -71,7 +70,7 @@ pub struct BundleArgs {
     /// Folder of the run; both networks must have a checkpoint.
     run: PathBuf,
     /// Folder of the bundle; an older bundle there is replaced.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Store 32-bit floats instead of 16-bit ones.
     #[arg(long)]
@@ -86,7 +85,6 @@ impl BundleArgs {
             Precision::F16
         };
         write_bundle(&self.run, &self.out, precision)?;
-        println!("{}", self.out.display());
-        Ok(())
+        say(&format!("bundle    {}\n", self.out.display()))
     }
 }

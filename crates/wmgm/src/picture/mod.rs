@@ -26,7 +26,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 
 pub use image::RgbImage;
 pub use resample::{resize, resize_crop};
-pub use sheet::{Layout, sheet};
+pub use sheet::{Layout, MAX_PIXELS, sheet};
 pub(crate) use values::fill;
 pub use values::{from_values, to_values};
 

@@ -37,6 +37,9 @@ impl Layout {
     }
 }
 
+/// The most pixels of a sheet.
+pub const MAX_PIXELS: u64 = 1 << 30;
+
 /// One picture of all `pictures`, row by row. They must have one size.
 ///
 /// # Errors
@@ -62,7 +65,7 @@ pub fn sheet(pictures: &[RgbImage], layout: Layout) -> Result<RgbImage, PictureE
         gap.saturating_add((n as u64).saturating_mul(u64::from(length) + gap))
     };
     let (width, height) = (side(columns, w), side(rows, h));
-    if width.max(height) > 1 << 16 || width.saturating_mul(height) > 1 << 30 {
+    if width.max(height) > 1 << 16 || width.saturating_mul(height) > MAX_PIXELS {
         return Err(PictureError::TooLarge { width, height });
     }
     let mut sheet = RgbImage::from_pixel(width as u32, height as u32, Rgb(layout.background));

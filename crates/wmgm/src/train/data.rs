@@ -1,53 +1,49 @@
 //! The training pictures as standardised wavelet pyramids.
 
-use crate::bands::{Level, LevelStats, Moments, haar_pyramid};
+use crate::bands::{Level, LevelMoments, LevelStats};
 use crate::data::PictureSet;
 use crate::error::Result;
+use crate::transform::Transform;
 use rayon::prelude::*;
 
 /// Pictures and the statistics of their bands.
 pub(super) struct TrainData {
     pub set: PictureSet,
     pub stats: Vec<LevelStats>,
+    pub transform: Transform,
 }
 
 impl TrainData {
-    /// Measures the bands of all pictures (both orientations count once: a mirror image changes only signs).
-    pub(super) fn new(set: PictureSet, levels: usize) -> Result<Self> {
+    /// Measures the bands of all pictures (as they are: a mirror image has the same, but for signs, by Haar).
+    pub(super) fn new(set: PictureSet, levels: usize, transform: Transform) -> Result<Self> {
         let side = set.size() as usize;
         // Fixed chunks merged in order: the same numbers for any thread count.
         let chunk = 64;
         let parts = (0..set.len().div_ceil(chunk))
             .into_par_iter()
             .map(|part| {
-                let mut moments = vec![[Moments::default(); 4]; levels];
+                let mut moments = vec![LevelMoments::default(); levels];
                 for i in part * chunk..((part + 1) * chunk).min(set.len()) {
-                    let pyramid = haar_pyramid(&values(&set, i, false)?, 3, side, levels);
+                    let pyramid = transform.pyramid(&values(&set, i, false)?, 3, side, levels)?;
                     for (m, level) in moments.iter_mut().zip(&pyramid) {
-                        let bands = level.high.chunks_exact(level.low.len());
-                        for (m, band) in m.iter_mut().zip([&level.low[..]].into_iter().chain(bands))
-                        {
-                            m.add(band);
-                        }
+                        m.add(&level.low, &level.high);
                     }
                 }
                 Ok(moments)
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut total = vec![[Moments::default(); 4]; levels];
+        let mut total = vec![LevelMoments::default(); levels];
         for part in &parts {
-            for (t, p) in total.iter_mut().flatten().zip(part.iter().flatten()) {
+            for (t, p) in total.iter_mut().zip(part) {
                 t.merge(p);
             }
         }
-        let stats = total
-            .iter()
-            .map(|[low, lh, hl, hh]| LevelStats {
-                low: low.stats(),
-                high: [lh.stats(), hl.stats(), hh.stats()],
-            })
-            .collect();
-        Ok(Self { set, stats })
+        let stats = total.iter().map(LevelMoments::stats).collect();
+        Ok(Self {
+            set,
+            stats,
+            transform,
+        })
     }
 
     /// The standardised pyramids of some pictures, mirrored where `flip(i)` says so.
@@ -66,7 +62,10 @@ impl TrainData {
     fn pyramid(&self, pick: usize, flip: bool) -> Vec<Level> {
         let side = self.set.size() as usize;
         let x = values(&self.set, pick, flip).expect("picks lie within the set");
-        let mut pyramid = haar_pyramid(&x, 3, side, self.stats.len());
+        let mut pyramid = self
+            .transform
+            .pyramid(&x, 3, side, self.stats.len())
+            .expect("the statistics were made of the same sizes");
         for (level, stats) in pyramid.iter_mut().zip(&self.stats) {
             stats.standardise_low(&mut level.low);
             stats.standardise_high(&mut level.high);

@@ -30,12 +30,22 @@ pub(super) struct High {
     ema: Ema,
 }
 
-/// One level's part of a step.
+/// What a step works on at once: crops of one size, of the levels that have it.
 struct Examples {
-    level: usize,
+    /// The level of each item.
+    levels: Vec<usize>,
     low: Tensor,
     high: Tensor,
     noise: Tensor,
+}
+
+impl Examples {
+    /// How many levels share the batch: losses are means over items, and count once per level.
+    fn weight(&self) -> f64 {
+        let mut levels = self.levels.clone();
+        levels.dedup();
+        levels.len() as f64
+    }
 }
 
 impl High {
@@ -79,31 +89,32 @@ impl High {
             word[0] & 1 == 1
         });
         let z = cfg.high.generator.noise_channels;
+        let crop_of = |level: usize| (cfg.size >> level).min(cfg.high.crop);
+        let levels: Vec<usize> = (1..=cfg.levels).collect();
         let mut out = Vec::new();
-        for level in 1..=cfg.levels {
-            let side = cfg.size >> level;
-            let crop = side.min(cfg.high.crop);
+        for group in levels.chunk_by(|a, b| crop_of(*a) == crop_of(*b)) {
+            let crop = crop_of(group[0]);
             let (mut low, mut high) = (Vec::new(), Vec::new());
-            for (i, pyramid) in pyramids.iter().enumerate() {
-                let mut words = [0u32; 2];
-                noise::fill_words(
-                    cfg.seed,
-                    (i * 16 + level) as u64,
-                    CROP,
-                    step as u32,
-                    &mut words,
-                );
-                let [y, x] = words.map(|w| w as usize % (side - crop + 1));
-                let bands = &pyramid[level - 1];
-                cut(&bands.low, side, y, x, crop, &mut low);
-                cut(&bands.high, side, y, x, crop, &mut high);
+            let (mut of, mut addresses) = (Vec::new(), Vec::new());
+            for &level in group {
+                let side = cfg.size >> level;
+                for (i, pyramid) in pyramids.iter().enumerate() {
+                    let address = (i * 16 + level) as u64;
+                    let mut words = [0u32; 2];
+                    noise::fill_words(cfg.seed, address, CROP, step as u32, &mut words);
+                    let [y, x] = words.map(|w| w as usize % (side - crop + 1));
+                    let bands = &pyramid[level - 1];
+                    cut(&bands.low, side, y, x, crop, &mut low);
+                    cut(&bands.high, side, y, x, crop, &mut high);
+                    of.push(level);
+                    addresses.push(address);
+                }
             }
-            let addresses: Vec<u64> = (0..batch).map(|i| (i * 16 + level) as u64).collect();
-            let device = run.device;
+            let (n, device) = (of.len(), run.device);
             out.push(Examples {
-                level,
-                low: Tensor::from_vec(low, (batch, 3, crop, crop), device)?,
-                high: Tensor::from_vec(high, (batch, 9, crop, crop), device)?,
+                levels: of,
+                low: Tensor::from_vec(low, (n, 3, crop, crop), device)?,
+                high: Tensor::from_vec(high, (n, 9, crop, crop), device)?,
                 noise: noise::normal_tensor(
                     cfg.seed,
                     &addresses,
@@ -157,19 +168,23 @@ impl Stage for High {
         let examples = self.examples(run, step)?;
         let fakes = examples
             .iter()
-            .map(|e| self.generator.forward(&e.low, &e.noise, e.level))
+            .map(|e| self.generator.forward_mixed(&e.low, &e.noise, &e.levels))
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);
         let mut losses = Vec::new();
-        for (e, fake) in examples.iter().zip(&fakes) {
-            let real = self
+        for (i, (e, fake)) in examples.iter().zip(&fakes).enumerate() {
+            // Real and fake in one batch; the power iterations advance once a step.
+            let low = Tensor::cat(&[&e.low, &e.low], 0)?;
+            let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
+            let levels = [&e.levels[..], &e.levels].concat();
+            let pass = if i == 0 { Pass::Refine } else { Pass::Train };
+            let judged = self
                 .discriminator
-                .forward(&e.low, &e.high, e.level, Pass::Refine)?;
-            let fake = self
-                .discriminator
-                .forward(&e.low, &fake.detach(), e.level, Pass::Train)?;
-            losses.push(hinge_discriminator(&real, &fake)?);
+                .forward_mixed(&low, &high, &levels, pass)?;
+            let n = e.levels.len();
+            let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
+            losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
         }
         let d_loss = total(losses)?;
         self.d_adam.config.lr = cfg.discriminator_lr * schedule;
@@ -179,9 +194,9 @@ impl Stage for High {
         for (e, fake) in examples.iter().zip(&fakes) {
             let judged = self
                 .discriminator
-                .forward(&e.low, fake, e.level, Pass::Judge)?;
-            adversarial.push(hinge_generator(&judged)?);
-            distance.push(l1(fake, &e.high)?);
+                .forward_mixed(&e.low, fake, &e.levels, Pass::Judge)?;
+            adversarial.push((hinge_generator(&judged)? * e.weight())?);
+            distance.push((l1(fake, &e.high)? * e.weight())?);
         }
         let (adversarial, distance) = (total(adversarial)?, total(distance)?);
         let g_loss = (&adversarial + (&distance * cfg.l1)?)?;
@@ -214,6 +229,7 @@ impl Stage for High {
         let model = HighModel {
             generator: DetailGenerator::new(run.config.high.generator.clone(), vb)?,
             stats: run.data.stats.clone(),
+            transform: run.data.transform.clone(),
         };
         // Eight pictures, and below each what is made of its true low band.
         let picks: Vec<usize> = (0..8.min(run.data.set.len())).collect();

@@ -103,7 +103,8 @@ impl Stage for Low {
                 let mut word = [0u32];
                 noise::fill_words(cfg.seed, index, FLIP, at, &mut word);
                 run.data.low_band(pick, word[0] & 1 == 1, x);
-                x.copy_from_slice(&fold(x.to_vec(), 3, side, cfg.low.fold));
+                let folded = fold(x.to_vec(), 3, side, cfg.low.fold);
+                x.copy_from_slice(&folded.expect("the configuration's fold fits the low band"));
                 let mut normal = [0f32];
                 noise::fill_normal(cfg.seed, index, SIGMA, at, &mut normal);
                 let sigma = cfg.low.edm.training_sigma(normal[0] as f64);

@@ -4,14 +4,16 @@ mod checkpoint;
 mod data;
 mod high;
 mod low;
+mod resume;
 pub(crate) mod run;
 
+use crate::bands::check_stats;
 use crate::bundle::{self, BundleConfig, Provenance};
 use crate::config::TrainConfig;
 use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
+use crate::transform::Transform;
 use candle_core::Device;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -55,6 +57,13 @@ pub enum TrainEvent<'a> {
         /// Losses and rates by name.
         values: &'a [(&'static str, f64)],
     },
+    /// All of a stage's state is on the disk.
+    Saved {
+        /// low or high.
+        name: &'static str,
+        /// Steps done.
+        step: u64,
+    },
     /// A bundle was written.
     Bundle(&'a Path),
 }
@@ -85,7 +94,8 @@ pub struct TrainOptions<'a> {
 /// Trains as configured; ends with a bundle in `out/bundle` once both networks are done.
 ///
 /// # Errors
-/// Bad configuration, data or folder; a diverging loss; [`Error::Cancelled`] after saving when asked to stop.
+/// Bad configuration, data or folder; a folder that another process trains in, or whose run was begun with another
+/// network or other pictures; a diverging loss; [`Error::Cancelled`] after saving when asked to stop.
 pub fn train(
     config: &TrainConfig,
     options: TrainOptions<'_>,
@@ -93,10 +103,14 @@ pub fn train(
     progress: &dyn Progress,
 ) -> Result<()> {
     let out = options.out;
+    config.check().map_err(|reason| Error::Config {
+        path: "(configuration)".into(),
+        reason,
+    })?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
-    prepare_folder(config, &options)?;
+    let _lock = resume::enter(config, &options)?;
     let data = load(config, options.data, progress)?;
-    record_bands(out, &data)?;
+    resume::record(config, out, &data)?;
     let run = run::Run {
         config,
         data: &data,
@@ -131,29 +145,6 @@ pub fn train(
     Ok(())
 }
 
-/// Refuses to mix two runs in one folder; records the configuration.
-fn prepare_folder(config: &TrainConfig, options: &TrainOptions<'_>) -> Result<()> {
-    let out = options.out;
-    let recorded = out.join("config.toml");
-    let stages: &[&str] = match options.stage {
-        StageChoice::Low => &["low"],
-        StageChoice::High => &["high"],
-        StageChoice::All => &["low", "high"],
-    };
-    for stage in stages {
-        let path = run::checkpoint_path(out, stage);
-        if path.exists() && !options.resume {
-            return Err(Error::Argument(format!(
-                "{} exists already; pass --resume to go on from it, or name another folder",
-                path.display()
-            )));
-        }
-    }
-    let text = toml::to_string(config).map_err(|e| Error::Argument(e.to_string()))?;
-    crate::files::write_atomic(&recorded, |w| w.write_all(text.as_bytes()))?;
-    Ok(())
-}
-
 fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<data::TrainData> {
     let watch = |p: LoadProgress| {
         progress.event(TrainEvent::Loading {
@@ -170,9 +161,10 @@ fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<
     for broken in &broken {
         progress.event(TrainEvent::Skipped(broken));
     }
-    let data = data::TrainData::new(set, config.levels)?;
+    let data = data::TrainData::new(set, config.levels, Transform::new(&config.wavelet)?)?;
     for stats in &data.stats {
-        stats.check()?;
+        check_stats(stats)
+            .map_err(|e| Error::Argument(format!("the pictures in {}: {e}", folder.display())))?;
     }
     Ok(data)
 }
@@ -183,12 +175,7 @@ fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<
 /// A run without both checkpoints, or one whose tensors do not fit its configuration.
 pub fn write_bundle(run: &Path, out: &Path, precision: bundle::Precision) -> Result<()> {
     let config = TrainConfig::read(&run.join("config.toml"))?;
-    let stats = std::fs::read(run.join("bands.json"))
-        .map_err(|e| Error::io("read", &run.join("bands.json"), e))?;
-    let info: RunInfo = serde_json::from_slice(&stats).map_err(|e| Error::Bundle {
-        path: run.join("bands.json"),
-        reason: e.to_string(),
-    })?;
+    let info = resume::RunInfo::read(run)?;
     let (score, low_steps) = checkpoint::averages(&run::checkpoint_path(run, "low"))?;
     let (generator, high_steps) = checkpoint::averages(&run::checkpoint_path(run, "high"))?;
     let provenance = Provenance {
@@ -202,23 +189,4 @@ pub fn write_bundle(run: &Path, out: &Path, precision: bundle::Precision) -> Res
     };
     let bundle = BundleConfig::new(&config, info.levels, provenance);
     bundle::write(out, &bundle, score, generator, precision)
-}
-
-/// What a bundle needs to know of the data.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct RunInfo {
-    pictures: usize,
-    fingerprint: String,
-    levels: Vec<crate::bands::LevelStats>,
-}
-
-fn record_bands(out: &Path, data: &data::TrainData) -> Result<()> {
-    let info = RunInfo {
-        pictures: data.set.len(),
-        fingerprint: format!("{:016x}", data.set.fingerprint()),
-        levels: data.stats.clone(),
-    };
-    let text = serde_json::to_vec_pretty(&info).map_err(|e| Error::Argument(e.to_string()))?;
-    crate::files::write_atomic(out.join("bands.json"), |w| w.write_all(&text))?;
-    Ok(())
 }

@@ -83,9 +83,20 @@ pub(super) fn train<S: Stage>(
         steps,
     });
     let began = Instant::now();
+    let mut saved = step;
+    let save = |stage: &mut S, step| {
+        checkpoint::save(&path, step, &stage.parts())?;
+        progress.event(TrainEvent::Saved {
+            name: S::NAME,
+            step,
+        });
+        Ok::<_, Error>(step)
+    };
     while step < steps {
         if progress.stop() {
-            checkpoint::save(&path, step, &stage.parts())?;
+            if saved != step {
+                save(stage, step)?;
+            }
             return Err(Error::Cancelled);
         }
         let values = stage.step(run, step)?;
@@ -94,15 +105,15 @@ pub(super) fn train<S: Stage>(
             step,
             values: &values,
         });
-        if step % report.log_every == 0 || step == steps {
+        if step.is_multiple_of(report.log_every) || step == steps {
             metrics.write(S::NAME, step, began.elapsed().as_secs_f64(), &values)?;
         }
-        if step % report.preview_every == 0 || step == steps {
+        if step.is_multiple_of(report.preview_every) || step == steps {
             let sheet = run.folder.join(format!("{}-{step:07}.png", S::NAME));
             crate::picture::save_png(sheet, &stage.preview(run)?)?;
         }
-        if step % report.checkpoint_every == 0 || step == steps {
-            checkpoint::save(&path, step, &stage.parts())?;
+        if step.is_multiple_of(report.checkpoint_every) || step == steps {
+            saved = save(stage, step)?;
         }
     }
     Ok(())
@@ -117,7 +128,10 @@ struct Metrics {
 impl Metrics {
     /// Opens the file for appending, without lines of steps that a resumed run will make again.
     fn open(path: &Path, step: u64) -> Result<Self> {
-        let old = std::fs::read_to_string(path).unwrap_or_default();
+        let old = match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|e| Error::io("read", path, e))?,
+        };
         let kept: String = old
             .lines()
             .filter(|line| {
@@ -148,6 +162,10 @@ impl Metrics {
         for (name, value) in values {
             line[*name] = (*value).into();
         }
-        writeln!(self.file, "{line}").map_err(|e| Error::io("write", &self.path, e))
+        // In one piece, so that a killed process leaves whole lines.
+        let line = format!("{line}\n");
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|e| Error::io("write", &self.path, e))
     }
 }

@@ -1,7 +1,7 @@
 """Writes the committed cases of the picture tests with Pillow: pip install pillow && python make_cases.py
 
 resample.json: pictures of noise, and what Pillow's antialiased Lanczos makes of them.
-cmyk.jpg, turned.jpg, progressive.jpg: kinds of JPEG that the tests cannot write themselves.
+cmyk.jpg, turned.jpg, progressive.jpg, palette.png: kinds of files that the tests cannot write themselves.
 
 The noise is made again by the test: byte i of a picture is the top byte of state i of the generator
 s -> 1664525 s + 1013904223 mod 2^32 from the case's seed. Results are hexadecimal, rows of RGB triples.
@@ -63,3 +63,9 @@ exif[0x0112] = 6
 turned.save(HERE / "turned.jpg", quality=95, subsampling=0, exif=exif)
 
 Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(HERE / "progressive.jpg", progressive=True)
+
+# Colours by number, one of them transparent.
+palette = Image.new("P", (24, 40))
+palette.putpalette([200, 30, 30, 20, 200, 60, 40, 40, 220, 250, 240, 20])
+palette.putdata([(x // 6 + y // 10) % 4 for y in range(40) for x in range(24)])
+palette.save(HERE / "palette.png", transparency=3)

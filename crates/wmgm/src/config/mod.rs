@@ -1,5 +1,9 @@
 //! What a user writes (a training configuration in TOML) and what a bundle records (`config.json`).
 
+mod check;
+
+pub(crate) use check::{check_edm, check_fold, check_generator, check_sample, check_unet};
+
 use crate::error::{Error, Result};
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
 use score_sde::{Edm, UNetConfig};
@@ -15,7 +19,7 @@ pub struct TrainConfig {
     /// Seed of everything random in the run.
     #[serde(default)]
     pub seed: u64,
-    /// Side of the square pictures: 64 to 512, divisible by 2^levels.
+    /// Side of the square pictures: 16 to 1024, divisible by 2^levels.
     pub size: usize,
     /// Wavelet levels; the diffusion model works at `size` / 2^levels.
     pub levels: usize,
@@ -159,7 +163,7 @@ impl Default for SampleDefaults {
     }
 }
 
-/// Saving and showing.
+/// Saving and showing; 0 is never, and the end of a stage always counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportConfig {
@@ -181,25 +185,6 @@ impl Default for ReportConfig {
     }
 }
 
-/// Whether a low band of side `low`, folded `fold` times, fits a network.
-pub(crate) fn check_fold(low: usize, fold: usize, unet: &UNetConfig) -> std::result::Result<(), String> {
-    let halvings = unet.channel_mult.len().saturating_sub(1) + fold;
-    if fold > 4 || halvings > 16 || low % (1 << halvings) != 0 {
-        return Err(format!(
-            "low.fold is {fold} and low.unet.channel_mult has {} levels: the low band of {low} x {low} cannot be halved {halvings} times",
-            unet.channel_mult.len()
-        ));
-    }
-    let channels = 3 << (2 * fold);
-    if unet.in_channels != channels || unet.out_channels != channels {
-        return Err(format!(
-            "low.unet: in_channels is {} and out_channels {}, RGB folded {fold} times has {channels}",
-            unet.in_channels, unet.out_channels
-        ));
-    }
-    Ok(())
-}
-
 impl TrainConfig {
     /// Reads and checks a file.
     ///
@@ -207,84 +192,14 @@ impl TrainConfig {
     /// A file that cannot be read, is not TOML of this shape, or holds values out of range; the message names file
     /// and field.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let config: Self = toml::from_str(&text).map_err(|e| Error::Config {
-            path: path.into(),
-            reason: e.to_string(),
-        })?;
-        config.check().map_err(|reason| Error::Config {
+        let bytes = crate::files::read_bounded(path, 1 << 20)?;
+        let bad = |reason: String| Error::Config {
             path: path.into(),
             reason,
-        })?;
+        };
+        let text = String::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
+        let config: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        config.check().map_err(bad)?;
         Ok(config)
-    }
-
-    fn check(&self) -> std::result::Result<(), String> {
-        let fail = |field: &str, why: String| Err(format!("{field}: {why}"));
-        if !(16..=1024).contains(&self.size) {
-            return fail("size", format!("{} is not between 16 and 1024", self.size));
-        }
-        if self.levels == 0 || self.levels > 6 || self.size % (1 << self.levels) != 0 {
-            return fail(
-                "levels",
-                format!(
-                    "{} does not fit size {} (it must divide by 2^levels)",
-                    self.levels, self.size
-                ),
-            );
-        }
-        let low = self.size >> self.levels;
-        check_fold(low, self.low.fold, &self.low.unet)?;
-        if self.high.generator.levels != self.levels
-            || self.high.discriminator.levels != self.levels
-        {
-            return fail(
-                "high",
-                format!(
-                    "generator.levels and discriminator.levels must equal levels = {}",
-                    self.levels
-                ),
-            );
-        }
-        for (field, o) in [
-            ("low.optim", &self.low.optim),
-            ("high.optim", &self.high.optim),
-        ] {
-            if o.batch == 0 || o.steps == 0 {
-                return fail(field, "batch and steps must be at least 1".into());
-            }
-            let finite = [
-                o.lr,
-                o.beta1,
-                o.beta2,
-                o.weight_decay,
-                o.decay,
-                o.ema,
-                o.clip,
-            ];
-            if finite.iter().any(|v| !v.is_finite() || *v < 0.0)
-                || o.ema >= 1.0
-                || o.beta1 >= 1.0
-                || o.beta2 >= 1.0
-            {
-                return fail(
-                    field,
-                    "rates must be finite and not negative; beta1, beta2 and ema below 1".into(),
-                );
-            }
-        }
-        let step = 1
-            << (self.high.generator.widths.len().saturating_sub(1))
-                .max(self.high.discriminator.widths.len().saturating_sub(2));
-        if self.high.crop == 0 || self.high.crop % step != 0 || low % step != 0 {
-            return fail(
-                "high.crop",
-                format!(
-                    "{} and the low band's {low} must divide by {step}",
-                    self.high.crop
-                ),
-            );
-        }
-        Ok(())
     }
 }

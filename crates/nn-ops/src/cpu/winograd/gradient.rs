@@ -1,0 +1,156 @@
+//! The gradient of the weights, in the transformed domain: 36 matrix products over the tiles of the whole batch.
+
+use super::product::{group, product};
+use super::{POINTS, Sizes, dispatch, transform, transform_tiles};
+use crate::cpu::blocked::BLOCK;
+use crate::cpu::lanes::{Lanes, Portable4};
+use crate::cpu::shared::{SharedMut, scratch};
+use crate::simd::{Isa, isa};
+use rayon::prelude::*;
+
+/// Transformed tiles kept at a time, in floats: half of a usual L3 cache.
+const CHUNK: usize = 1 << 21;
+
+/// Tiles of the output's gradient, transformed: 36 x count x channels.
+#[inline(always)]
+unsafe fn tiles_with<V: Lanes>(
+    s: &Sizes,
+    dy: &[f32],
+    first: usize,
+    count: usize,
+    v: &mut [f32],
+    stride: usize,
+) {
+    let (layout, channels) = (s.output(), s.co_all());
+    assert!(dy.len() == layout.len() && stride >= count * channels && v.len() >= POINTS * stride);
+    assert!(first + count <= s.tiles());
+    let line = layout.pw * BLOCK;
+    for t in 0..count {
+        let (n, y, x) = s.tile(first + t);
+        for block in 0..channels / BLOCK {
+            let from = (n * layout.blocks() + block) * layout.plane() + y * line + x * BLOCK;
+            // SAFETY: the layout holds whole tiles; the last store ends at 35 * stride + count * channels.
+            unsafe {
+                transform::gradient_tile::<V>(
+                    dy.as_ptr().add(from),
+                    (line, BLOCK),
+                    v.as_mut_ptr().add(t * channels + block * BLOCK),
+                    (6 * stride, stride),
+                );
+            }
+        }
+    }
+}
+dispatch!(
+    transform_gradients,
+    tiles_with,
+    (s: &Sizes, dy: &[f32], first: usize, count: usize, v: &mut [f32], stride: usize)
+);
+
+/// Gradients of one block of outputs and one input channel, from the transformed sums `u` (36 apart by `point`).
+#[inline(always)]
+unsafe fn kernels_with<V: Lanes>(u: &[f32], point: usize, taps: &mut [f32; 9 * BLOCK]) {
+    assert!(u.len() >= (POINTS - 1) * point + BLOCK);
+    // SAFETY: 36 places are read, the last as far as the assert says; the nine written fill `taps`.
+    unsafe {
+        transform::kernel_gradient_tile::<V>(
+            u.as_ptr(),
+            (6 * point, point),
+            taps.as_mut_ptr(),
+            (3 * BLOCK, BLOCK),
+        );
+    }
+}
+dispatch!(transform_sums, kernels_with, (u: &[f32], point: usize, taps: &mut [f32; 9 * BLOCK]));
+
+/// Gradient of the weights (co, ci, 3, 3) from blocked pictures x ([`Sizes::input`]) and dy ([`Sizes::output`]).
+pub(crate) fn weight_gradient(s: &Sizes, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    let (ci, co) = (s.ci_all(), s.co_all());
+    let blocks = co / BLOCK;
+    let group = group(blocks);
+    let point = ci * co;
+    let mut sums = scratch(POINTS * point);
+    let chunk = (CHUNK / (POINTS * (ci + co)))
+        .clamp(32, 2048)
+        .min(s.tiles().max(1));
+    let (sv, sd) = (chunk * ci + BLOCK, chunk * co + BLOCK);
+    let (mut v, mut d) = (scratch(POINTS * sv), scratch(POINTS * sd));
+    for first in (0..s.tiles()).step_by(chunk) {
+        let count = chunk.min(s.tiles() - first);
+        transform_chunk(s, x, dy, first, count, (&mut v, sv), (&mut d, sd));
+        // One of the 36 products per task; within it the sum runs over tiles in order.
+        sums.par_chunks_mut(point)
+            .zip(v.par_chunks(sv))
+            .zip(d.par_chunks(sd))
+            .for_each(|((sums, v), d)| {
+                for block in (0..blocks).step_by(group) {
+                    let some = group.min(blocks - block);
+                    let sums = &mut sums[block * BLOCK * ci..][..some * BLOCK * ci];
+                    product(
+                        ci,
+                        count,
+                        some,
+                        v,
+                        (1, ci),
+                        &d[block * BLOCK..],
+                        (BLOCK, co),
+                        sums,
+                        first > 0,
+                    );
+                }
+            });
+    }
+    let mut dw = scratch(s.co * s.ci * 9);
+    dw.par_chunks_mut(BLOCK * s.ci * 9)
+        .enumerate()
+        .for_each(|(block, dw)| {
+            let start = block / group * group;
+            let width = group.min(blocks - start) * BLOCK;
+            let mut taps = [0f32; 9 * BLOCK];
+            for c in 0..s.ci {
+                let at = start * BLOCK * ci + c * width + (block - start) * BLOCK;
+                transform_sums(&sums[at..], point, &mut taps);
+                for (lane, dw) in dw.chunks_exact_mut(s.ci * 9).enumerate() {
+                    for (t, out) in dw[c * 9..][..9].iter_mut().enumerate() {
+                        *out = taps[t * BLOCK + lane];
+                    }
+                }
+            }
+        });
+    dw
+}
+
+/// Transforms `count` tiles of both sides, a few per task.
+fn transform_chunk(
+    s: &Sizes,
+    x: &[f32],
+    dy: &[f32],
+    first: usize,
+    count: usize,
+    (v, sv): (&mut [f32], usize),
+    (d, sd): (&mut [f32], usize),
+) {
+    const PART: usize = 16;
+    let (ci, co) = (s.ci_all(), s.co_all());
+    let (v, d) = (SharedMut::new(v), SharedMut::new(d));
+    (0..count.div_ceil(PART)).into_par_iter().for_each_init(
+        || (scratch(POINTS * PART * ci), scratch(POINTS * PART * co)),
+        |(tv, td), part| {
+            let from = part * PART;
+            let some = PART.min(count - from);
+            transform_tiles(s, x, first + from, some, tv, PART * ci);
+            transform_gradients(s, dy, first + from, some, td, PART * co);
+            for xi in 0..POINTS {
+                // SAFETY: tasks cover disjoint tiles of every point.
+                let (v, d) = unsafe {
+                    (
+                        v.slice(xi * sv + from * ci, some * ci),
+                        d.slice(xi * sd + from * co, some * co),
+                    )
+                };
+                v.copy_from_slice(&tv[xi * PART * ci..][..some * ci]);
+                d.copy_from_slice(&td[xi * PART * co..][..some * co]);
+            }
+        },
+    );
+}

@@ -1,0 +1,109 @@
+//! 2 x 2 maxima with PyTorch's gradient: the whole of it to the first maximum of each window.
+
+use crate::cpu::shared::scratch;
+use crate::path::{self, Path};
+use crate::storage::{cpu_slice, with_slice};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// (N, C, H, W) to (N, C, H / 2, W / 2), maxima of 2 x 2 pixels; an odd last row or column is left out, as by
+/// `torch.nn.MaxPool2d(2)`. A NaN in a window is its maximum.
+///
+/// # Errors
+/// A rank other than 4 or a picture smaller than 2 x 2.
+pub fn max_pool2x(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    if h < 2 || w < 2 {
+        bail!(
+            "max_pool2x: {:?} is smaller than the 2 x 2 window",
+            x.shape()
+        )
+    }
+    if x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast {
+        return x.contiguous()?.apply_op1(Op);
+    }
+    let (h, w) = (h / 2, w / 2);
+    // (N, C, H / 2, W / 2, 4): one window per row. Not candle's max_pool2d, whose gradient is 4 times too small.
+    let windows = x
+        .narrow(2, 0, 2 * h)?
+        .narrow(3, 0, 2 * w)?
+        .reshape(&[n, c, h, 2, w, 2][..])?
+        .permute([0, 1, 2, 4, 3, 5])?
+        .reshape((n, c, h, w, 4))?;
+    let first = windows.argmax_keepdim(D::Minus1)?;
+    windows.gather(&first, D::Minus1)?.squeeze(4)
+}
+
+/// Which of the four comes first among the largest.
+#[inline(always)]
+fn first_max(v: [f32; 4]) -> usize {
+    let mut k = 0;
+    for i in 1..4 {
+        if v[i] > v[k] || v[i].is_nan() {
+            k = i;
+        }
+    }
+    k
+}
+
+/// The windows of a pair of rows.
+#[inline(always)]
+fn windows<'a>(upper: &'a [f32], lower: &'a [f32]) -> impl Iterator<Item = [f32; 4]> + 'a {
+    upper
+        .chunks_exact(2)
+        .zip(lower.chunks_exact(2))
+        .map(|(a, b)| [a[0], a[1], b[0], b[1]])
+}
+
+struct Op;
+
+impl CustomOp1 for Op {
+    fn name(&self) -> &'static str {
+        "max_pool2x"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = cpu_slice(self.name(), s, l)?;
+        let (n, c, h, w) = l.shape().dims4()?;
+        let (oh, ow) = (h / 2, w / 2);
+        let mut y = scratch(n * c * oh * ow);
+        y.par_chunks_mut(oh * ow)
+            .zip(x.par_chunks(h * w))
+            .with_min_len(8)
+            .for_each(|(y, x)| {
+                for (y, rows) in y.chunks_exact_mut(ow).zip(x.chunks_exact(2 * w)) {
+                    let (upper, lower) = rows.split_at(w);
+                    for (y, v) in y.iter_mut().zip(windows(upper, lower)) {
+                        *y = v[first_max(v)];
+                    }
+                }
+            });
+        Ok((CpuStorage::F32(y), (n, c, oh, ow).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (_, _, h, w) = x.dims4()?;
+        let (oh, ow) = (h / 2, w / 2);
+        let dy = dy.contiguous()?;
+        let dx = with_slice(x, |x| {
+            with_slice(&dy, |dy| {
+                let mut dx = vec![0f32; x.len()];
+                dx.par_chunks_mut(h * w)
+                    .zip(x.par_chunks(h * w).zip(dy.par_chunks(oh * ow)))
+                    .with_min_len(8)
+                    .for_each(|(dx, (x, dy))| {
+                        let rows = dx.chunks_exact_mut(2 * w).zip(x.chunks_exact(2 * w));
+                        for ((dx, x), dy) in rows.zip(dy.chunks_exact(ow)) {
+                            let (upper, lower) = x.split_at(w);
+                            for (j, (v, dy)) in windows(upper, lower).zip(dy).enumerate() {
+                                let k = first_max(v);
+                                dx[k / 2 * w + 2 * j + k % 2] = *dy;
+                            }
+                        }
+                    });
+                Ok(dx)
+            })
+        })?;
+        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+    }
+}

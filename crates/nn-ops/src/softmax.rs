@@ -1,0 +1,102 @@
+//! Softmax along the last dimension, with a gradient (candle's `softmax_last_dim` has none and does not say so).
+
+use crate::path::{self, Path};
+use crate::simd::{exp, multiversion};
+use crate::storage::{cpu_slice, with_slice};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Rows per parallel task, at least.
+const ROWS: usize = 16;
+
+/// `exp(x) / sum(exp(x))` along the last dimension, computed around the largest value.
+///
+/// # Errors
+/// A scalar or an empty last dimension.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    if x.dims().last().is_none_or(|len| *len == 0) {
+        bail!(
+            "softmax: {:?} has no elements along its last dimension",
+            x.shape()
+        )
+    }
+    if x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast {
+        return x.contiguous()?.apply_op1(Op);
+    }
+    candle_nn::ops::softmax(x, D::Minus1)
+}
+
+multiversion! {
+    /// row = softmax(row * scale); 16 partial sums.
+    pub(crate) fn softmax_row(row: &mut [f32], scale: f32) {
+        let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+        let mut acc = [0f32; 16];
+        let mut chunks = row.chunks_exact_mut(16);
+        for c in &mut chunks {
+            for (a, v) in acc.iter_mut().zip(c) {
+                *v = exp((*v - max) * scale);
+                *a += *v;
+            }
+        }
+        let mut sum: f32 = acc.iter().sum();
+        for v in chunks.into_remainder() {
+            *v = exp((*v - max) * scale);
+            sum += *v;
+        }
+        let r = 1.0 / sum;
+        row.iter_mut().for_each(|v| *v *= r);
+    }
+}
+
+multiversion! {
+    /// The softmax's backward: dp becomes (dp - sum(dp * p)) * p * scale.
+    pub(crate) fn softmax_backward(p: &[f32], dp: &mut [f32], scale: f32) {
+        let mut acc = [0f32; 16];
+        let n = p.len() / 16 * 16;
+        for (p, d) in p[..n].chunks_exact(16).zip(dp[..n].chunks_exact(16)) {
+            for l in 0..16 {
+                acc[l] += p[l] * d[l];
+            }
+        }
+        let mut dot: f32 = acc.iter().sum();
+        for i in n..p.len() {
+            dot += p[i] * dp[i];
+        }
+        for (d, p) in dp.iter_mut().zip(p) {
+            *d = (*d - dot) * p * scale;
+        }
+    }
+}
+
+struct Op;
+
+impl CustomOp1 for Op {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut y = cpu_slice(self.name(), s, l)?.to_vec();
+        let len = l.dims().last().copied().unwrap_or(1);
+        y.par_chunks_mut(len)
+            .with_min_len(ROWS)
+            .for_each(|row| softmax_row(row, 1.0));
+        Ok((CpuStorage::F32(y), l.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let len = y.dim(D::Minus1)?;
+        let dy = dy.contiguous()?;
+        let dx = with_slice(y, |y| {
+            with_slice(&dy, |dy| {
+                let mut dx = dy.to_vec();
+                dx.par_chunks_mut(len)
+                    .zip(y.par_chunks(len))
+                    .with_min_len(ROWS)
+                    .for_each(|(dx, y)| softmax_backward(y, dx, 1.0));
+                Ok(dx)
+            })
+        })?;
+        Tensor::from_vec(dx, y.shape(), y.device()).map(Some)
+    }
+}

@@ -1,0 +1,188 @@
+//! A model on disk: a folder with `config.json`, `score.safetensors` and `generator.safetensors`.
+//!
+//! Loading trusts nothing: files, headers and every size in the configuration are bounded, every tensor's name, shape
+//! and type checked and every value finite; the first that is off is named.
+
+mod config;
+mod weights;
+
+pub use config::{BundleConfig, Provenance};
+
+use crate::error::{Error, Result};
+use crate::files::read_bounded;
+use crate::model::{HighModel, LowModel};
+use crate::transform::Transform;
+use candle_core::{DType, Device, Tensor};
+use msal_gan::DetailGenerator;
+use score_sde::UNet;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use weights::Weights;
+
+/// The files of a bundle.
+const FILES: [&str; 3] = ["config.json", "score.safetensors", "generator.safetensors"];
+/// The most bytes of config.json and of a file of weights.
+const MAX_BYTES: [u64; 3] = [1 << 20, 8 << 30, 8 << 30];
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As trained.
+    F32,
+    /// Half the size; inference still computes in f32.
+    F16,
+}
+
+/// The files of a bundle, in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct BundleBytes<'a> {
+    /// config.json.
+    pub config: &'a [u8],
+    /// score.safetensors.
+    pub score: &'a [u8],
+    /// generator.safetensors.
+    pub generator: &'a [u8],
+}
+
+/// A loaded bundle.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// What it is.
+    pub config: BundleConfig,
+    /// The diffusion model of the low band.
+    pub low: LowModel,
+    /// The generator of details.
+    pub high: HighModel,
+    /// Parameters of the score network and of the generator.
+    pub parameters: [usize; 2],
+}
+
+impl Bundle {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// A missing file, a field out of range, a tensor that is missing, misshapen, of a wrong type or not finite: the
+    /// first one is named.
+    pub fn read(folder: &Path, device: &Device) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::Bundle {
+                path: folder.into(),
+                reason: format!("is not a folder; a bundle is one with {}", FILES.join(", ")),
+            });
+        }
+        let [config, score, generator] =
+            [0, 1, 2].map(|i| read_bounded(&folder.join(FILES[i]), MAX_BYTES[i]));
+        let (config, score, generator) = (config?, score?, generator?);
+        let bytes = BundleBytes {
+            config: &config,
+            score: &score,
+            generator: &generator,
+        };
+        Self::from_bytes(bytes, folder, device)
+    }
+
+    /// Reads files in memory; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Bundle::read`].
+    pub fn from_bytes(bytes: BundleBytes<'_>, name: &Path, device: &Device) -> Result<Self> {
+        let bad = |file: &str, reason: String| Error::Bundle {
+            path: name.join(file),
+            reason,
+        };
+        let config: BundleConfig =
+            serde_json::from_slice(bytes.config).map_err(|e| bad(FILES[0], e.to_string()))?;
+        config.check().map_err(|e| bad(FILES[0], e))?;
+        let transform =
+            Transform::new(&config.wavelet).map_err(|e| bad(FILES[0], e.to_string()))?;
+        let (net, n_score) = network(bytes.score, device, |vb| {
+            UNet::new(config.score.clone(), vb)
+        })
+        .map_err(|e| bad(FILES[1], e))?;
+        let (generator, n_generator) = network(bytes.generator, device, |vb| {
+            DetailGenerator::new(config.generator.clone(), vb)
+        })
+        .map_err(|e| bad(FILES[2], e))?;
+        Ok(Self {
+            low: LowModel {
+                net,
+                edm: config.edm,
+                side: config.size >> config.levels,
+                fold: config.fold,
+            },
+            high: HighModel {
+                generator,
+                stats: config.bands.clone(),
+                transform,
+            },
+            parameters: [n_score, n_generator],
+            config,
+        })
+    }
+}
+
+/// A network of the tensors in a file, which must hold what it needs and nothing else, and their number of values.
+fn network<T>(
+    bytes: &[u8],
+    device: &Device,
+    build: impl FnOnce(candle_nn::VarBuilder<'static>) -> candle_core::Result<T>,
+) -> std::result::Result<(T, usize), String> {
+    let weights = Weights::read(bytes, device)?;
+    let network = build(weights.builder(device)).map_err(|e| e.to_string())?;
+    weights.check_all_used()?;
+    Ok((network, weights.count()))
+}
+
+/// Writes a bundle as a whole or not at all.
+///
+/// # Errors
+/// An unwritable folder, or one that holds something else.
+pub fn write(
+    folder: &Path,
+    config: &BundleConfig,
+    score: HashMap<String, Tensor>,
+    generator: HashMap<String, Tensor>,
+    precision: Precision,
+) -> Result<()> {
+    let json = serde_json::to_vec_pretty(config).map_err(|e| Error::Argument(e.to_string()))?;
+    let score = serialize(folder, score, precision)?;
+    let generator = serialize(folder, generator, precision)?;
+    // What was just written must load: a wrong network is found here, not by the user.
+    Bundle::from_bytes(
+        BundleBytes {
+            config: &json,
+            score: &score,
+            generator: &generator,
+        },
+        folder,
+        &Device::Cpu,
+    )?;
+    crate::files::write_folder(folder, FILES[0], |temporary| {
+        for (name, bytes) in FILES.iter().zip([&json, &score, &generator]) {
+            crate::files::write_atomic(temporary.join(name), |w| w.write_all(bytes))?;
+        }
+        Ok::<(), crate::files::FileError>(())
+    })?;
+    Ok(())
+}
+
+fn serialize(
+    folder: &Path,
+    tensors: HashMap<String, Tensor>,
+    precision: Precision,
+) -> Result<Vec<u8>> {
+    let dtype = match precision {
+        Precision::F32 => DType::F32,
+        Precision::F16 => DType::F16,
+    };
+    let mut named: Vec<(String, Tensor)> = Vec::new();
+    for (name, t) in tensors {
+        named.push((name, t.to_dtype(dtype)?));
+    }
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    safetensors::serialize(named, None).map_err(|e| Error::Bundle {
+        path: folder.into(),
+        reason: e.to_string(),
+    })
+}

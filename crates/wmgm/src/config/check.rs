@@ -1,0 +1,275 @@
+//! What a configuration may hold. Whatever sizes a network or a tensor is bounded here, before memory is asked for: a
+//! configuration may be a stranger's.
+
+use super::{OptimConfig, SampleDefaults, TrainConfig};
+use crate::transform::Transform;
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+use msal_gan::detail::{DetailDiscriminator, DetailDiscriminatorConfig};
+use msal_gan::{DetailGenerator, detail::DetailGeneratorConfig};
+use nn_ops::Params;
+use score_sde::{Edm, UNet, UNetConfig};
+
+/// A reason that begins with the field's name.
+type Check = Result<(), String>;
+
+/// The largest network: 2^30 parameters, 4 GiB.
+const MAX_PARAMETERS: f64 = (1u64 << 30) as f64;
+
+/// Fails unless `value` is in the range.
+fn within(field: &str, value: usize, min: usize, max: usize) -> Check {
+    match (min..=max).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("{field} is {value}, it must be {min} to {max}")),
+    }
+}
+
+/// Fails unless the network of so many convolutions of this width is of a size that can be meant.
+fn small_enough(field: &str, convolutions: usize, width: usize) -> Check {
+    let most = convolutions as f64 * 9.0 * (width as f64).powi(2);
+    match most <= MAX_PARAMETERS {
+        true => Ok(()),
+        false => Err(format!(
+            "{field}: a network of {convolutions} convolutions up to {width} wide may have {most:.1e} parameters, more than {MAX_PARAMETERS:.1e}"
+        )),
+    }
+}
+
+/// The score network by itself; `field` is what the file calls it.
+pub(crate) fn check_unet(field: &str, u: &UNetConfig) -> Check {
+    within(
+        &format!("{field}.channel_mult: the number of levels"),
+        u.channel_mult.len(),
+        1,
+        12,
+    )?;
+    within(
+        &format!("{field}.model_channels"),
+        u.model_channels,
+        32,
+        1 << 13,
+    )?;
+    within(&format!("{field}.num_res_blocks"), u.num_res_blocks, 1, 64)?;
+    for &mult in &u.channel_mult {
+        within(&format!("{field}.channel_mult: a factor"), mult, 1, 64)?;
+    }
+    if u.num_classes.is_some() {
+        return Err(format!(
+            "{field}.num_classes: networks conditioned on a class cannot be used here; leave it out"
+        ));
+    }
+    u.check().map_err(|e| format!("{field}: {e}"))?;
+    let widest = u.channel_mult.iter().max().unwrap_or(&1) * u.model_channels;
+    let blocks = u.channel_mult.len() * (2 * u.num_res_blocks + 1) + 2;
+    small_enough(field, 4 * blocks, widest)
+}
+
+/// Whether a low band of side `low`, folded `fold` times, fits the score network.
+pub(crate) fn check_fold(field: &str, low: usize, fold: usize, u: &UNetConfig) -> Check {
+    within("fold", fold, 0, 4)?;
+    let halvings = u.channel_mult.len().saturating_sub(1) + fold;
+    if !low.is_multiple_of(1 << halvings) {
+        return Err(format!(
+            "fold is {fold} and {field}.channel_mult has {} levels: the low band of {low} x {low} cannot be halved {halvings} times",
+            u.channel_mult.len()
+        ));
+    }
+    let channels = 3 << (2 * fold);
+    if u.in_channels != channels || u.out_channels != channels {
+        return Err(format!(
+            "{field}: in_channels is {} and out_channels {}, RGB folded {fold} times has {channels}",
+            u.in_channels, u.out_channels
+        ));
+    }
+    Ok(())
+}
+
+/// The preconditioning's constants.
+pub(crate) fn check_edm(field: &str, e: &Edm) -> Check {
+    for (name, value) in [
+        ("sigma_data", e.sigma_data),
+        ("p_std", e.p_std),
+        ("sigma_min", e.sigma_min),
+        ("sigma_max", e.sigma_max),
+        ("rho", e.rho),
+    ] {
+        if !(1e-6..=1e6).contains(&value) {
+            return Err(format!("{field}.{name} is {value}, it must be 1e-6 to 1e6"));
+        }
+    }
+    if !(-100.0..=100.0).contains(&e.p_mean) {
+        return Err(format!(
+            "{field}.p_mean is {}, it must be -100 to 100",
+            e.p_mean
+        ));
+    }
+    if e.sigma_min >= e.sigma_max {
+        return Err(format!(
+            "{field}: sigma_min {} must be below sigma_max {}",
+            e.sigma_min, e.sigma_max
+        ));
+    }
+    Ok(())
+}
+
+/// The detail generator for `levels` levels, the coarsest low band of side `low`.
+pub(crate) fn check_generator(
+    field: &str,
+    g: &DetailGeneratorConfig,
+    levels: usize,
+    low: usize,
+) -> Check {
+    check_details(field, g.channels, g.levels, &g.widths, levels)?;
+    within(
+        &format!("{field}.noise_channels"),
+        g.noise_channels,
+        0,
+        1 << 10,
+    )?;
+    within(&format!("{field}.blocks"), g.blocks, 1, 64)?;
+    let factor = 1 << (g.widths.len() - 1);
+    if !low.is_multiple_of(factor) {
+        return Err(format!(
+            "{field}.widths has {} sizes: the low band of {low} x {low} must divide by {factor}",
+            g.widths.len()
+        ));
+    }
+    let widest = g.widths.iter().max().unwrap_or(&1);
+    small_enough(field, 6 * g.widths.len() * g.blocks, *widest)
+}
+
+fn check_discriminator(field: &str, d: &DetailDiscriminatorConfig, levels: usize) -> Check {
+    check_details(field, d.channels, d.levels, &d.widths, levels)?;
+    let widest = d.widths.iter().max().unwrap_or(&1);
+    small_enough(field, d.widths.len() + 1, *widest)
+}
+
+/// What the two networks of the details have in common.
+fn check_details(
+    field: &str,
+    channels: usize,
+    own_levels: usize,
+    widths: &[usize],
+    levels: usize,
+) -> Check {
+    if channels != 3 {
+        return Err(format!("{field}.channels is {channels}, pictures have 3"));
+    }
+    if own_levels != levels {
+        return Err(format!(
+            "{field}.levels is {own_levels}, but levels is {levels}"
+        ));
+    }
+    within(
+        &format!("{field}.widths: the number of widths"),
+        widths.len(),
+        1,
+        12,
+    )?;
+    widths
+        .iter()
+        .try_for_each(|&w| within(&format!("{field}.widths: a width"), w, 1, 1 << 13))
+}
+
+/// How to sample.
+pub(crate) fn check_sample(s: &SampleDefaults) -> crate::Result<crate::model::Sampler> {
+    if !(2..=10_000).contains(&s.steps) {
+        return Err(crate::Error::Argument(format!(
+            "steps is {}, it must be 2 to 10000",
+            s.steps
+        )));
+    }
+    s.sampler.parse()
+}
+
+fn check_optim(field: &str, o: &OptimConfig) -> Check {
+    // Pictures and steps address noise by 16 and 32 bits.
+    within(&format!("{field}.batch"), o.batch, 1, 1 << 12)?;
+    if !(1..=u64::from(u32::MAX)).contains(&o.steps) {
+        return Err(format!(
+            "{field}.steps is {}, it must be 1 to 2^32 - 1",
+            o.steps
+        ));
+    }
+    for (name, value, most) in [
+        ("lr", o.lr, 1e3),
+        ("weight_decay", o.weight_decay, 1e3),
+        ("decay", o.decay, 1.0),
+        ("clip", o.clip, f64::MAX),
+    ] {
+        if !(0.0..=most).contains(&value) {
+            return Err(format!("{field}.{name} is {value}, it must be 0 to {most}"));
+        }
+    }
+    for (name, value) in [("beta1", o.beta1), ("beta2", o.beta2), ("ema", o.ema)] {
+        if !(0.0..1.0).contains(&value) {
+            return Err(format!(
+                "{field}.{name} is {value}, it must be at least 0 and below 1"
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl TrainConfig {
+    /// Whether a run can use every value, and the networks can be built of them.
+    ///
+    /// # Errors
+    /// The first field that is out of range or does not fit another, in words.
+    pub fn check(&self) -> Check {
+        within("size", self.size, 16, 1024)?;
+        within("levels", self.levels, 1, 6)?;
+        if self.seed > i64::MAX as u64 {
+            return Err(format!("seed is {}, it must be below 2^63", self.seed));
+        }
+        let low = self.size >> self.levels;
+        if low << self.levels != self.size {
+            return Err(format!(
+                "levels is {}, but size {} does not divide by 2^levels",
+                self.levels, self.size
+            ));
+        }
+        Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
+        let (unet, high) = (&self.low.unet, &self.high);
+        check_unet("low.unet", unet)?;
+        check_fold("low.unet", low, self.low.fold, unet).map_err(|e| {
+            match e.starts_with("fold") {
+                true => format!("low.{e}"),
+                false => e,
+            }
+        })?;
+        check_edm("low.edm", &self.low.edm)?;
+        check_generator("high.generator", &high.generator, self.levels, low)?;
+        check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
+        check_optim("low.optim", &self.low.optim)?;
+        check_optim("high.optim", &high.optim)?;
+        for (name, value) in [("discriminator_lr", high.discriminator_lr), ("l1", high.l1)] {
+            if !(0.0..=1e6).contains(&value) {
+                return Err(format!("high.{name} is {value}, it must be 0 to 1e6"));
+            }
+        }
+        let step = 1
+            << (high.generator.widths.len() - 1)
+                .max(high.discriminator.widths.len().saturating_sub(2));
+        if high.crop == 0 || !high.crop.is_multiple_of(step) || !low.is_multiple_of(step) {
+            return Err(format!(
+                "high.crop is {}: it and the low band's {low} must divide by {step}, for the generator and the discriminator halve them",
+                high.crop
+            ));
+        }
+        check_sample(&self.sample).map_err(|e| format!("sample: {e}"))?;
+        self.build()
+    }
+
+    /// Builds every network once, of zeros: what remains wrong is found before a run begins, not after its first stage.
+    fn build(&self) -> Check {
+        let zeros = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let (low, high) = (&self.low, &self.high);
+        UNet::new(low.unet.clone(), zeros()).map_err(|e| format!("low.unet: {e}"))?;
+        DetailGenerator::new(high.generator.clone(), zeros())
+            .map_err(|e| format!("high.generator: {e}"))?;
+        DetailDiscriminator::new(high.discriminator.clone(), zeros(), &Params::new(0))
+            .map_err(|e| format!("high.discriminator: {e}"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! A run's folder: one run and one process at a time, and what a resumed run must have in common with its beginning.
+
+use super::data::TrainData;
+use super::run::checkpoint_path;
+use super::{StageChoice, TrainOptions};
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::files::{read_bounded, remove_stale, write_atomic};
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::Path;
+
+const CONFIG: &str = "config.toml";
+const BANDS: &str = "bands.json";
+
+/// What may change while a run is interrupted: lengths, paces, reports and names, but nothing that says what the tensors
+/// of a checkpoint are or mean. A trailing dot stands for all fields below.
+const FREE: [&str; 16] = [
+    "name",
+    "licence",
+    "attribution",
+    "sample.",
+    "report.",
+    "low.optim.",
+    "low.unet.dropout",
+    "low.edm.p_mean",
+    "low.edm.p_std",
+    "low.edm.sigma_min",
+    "low.edm.sigma_max",
+    "low.edm.rho",
+    "high.optim.",
+    "high.discriminator_lr",
+    "high.l1",
+    "high.crop",
+];
+
+/// Claims the folder for this process and checks that the run can begin or go on there. Keep what is returned until the
+/// end of the run: it is the claim.
+pub(super) fn enter(config: &TrainConfig, options: &TrainOptions<'_>) -> Result<File> {
+    let out = options.out;
+    let lock_path = out.join(".lock");
+    let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::Argument(format!(
+                "another process is training in {}; wait for it or name another folder",
+                out.display()
+            )));
+        }
+        // Some network file systems know no locks; the user then has to take care.
+        Err(TryLockError::Error(_)) => {}
+    }
+    remove_stale(out)?; // what a killed process left half-written
+    let stages: &[&str] = match options.stage {
+        StageChoice::Low => &["low"],
+        StageChoice::High => &["high"],
+        StageChoice::All => &["low", "high"],
+    };
+    for stage in stages {
+        let path = checkpoint_path(out, stage);
+        if path.exists() && !options.resume {
+            return Err(Error::Argument(format!(
+                "{} exists already; pass --resume to go on from it, or name another folder",
+                path.display()
+            )));
+        }
+    }
+    check_config(config, out)?;
+    Ok(lock)
+}
+
+fn has_checkpoint(out: &Path, stage: &str) -> bool {
+    checkpoint_path(out, stage).exists()
+}
+
+/// Whether every checkpoint in the folder was made with this configuration, as far as it matters.
+fn check_config(config: &TrainConfig, out: &Path) -> Result<()> {
+    let (low, high) = (has_checkpoint(out, "low"), has_checkpoint(out, "high"));
+    if !low && !high {
+        return Ok(());
+    }
+    let old = TrainConfig::read(&out.join(CONFIG))?;
+    let mut differing = Vec::new();
+    differences("", &value(&old)?, &value(config)?, &mut differing);
+    let bound = |field: &str| {
+        let free = FREE.iter().any(|f| match f.ends_with('.') {
+            true => field.starts_with(f),
+            false => field == *f,
+        });
+        let of_other_stage =
+            (field.starts_with("low.") && !low) || (field.starts_with("high.") && !high);
+        !free && !of_other_stage
+    };
+    match differing.iter().find(|(field, ..)| bound(field)) {
+        None => Ok(()),
+        Some((field, was, is)) => Err(Error::Config {
+            path: out.join(CONFIG),
+            reason: format!(
+                "this run was begun with {field} = {was}, but now it is {is}: its checkpoints do not fit; put it back or name another folder"
+            ),
+        }),
+    }
+}
+
+fn value(config: &TrainConfig) -> Result<toml::Value> {
+    toml::Value::try_from(config).map_err(|e| Error::Argument(e.to_string()))
+}
+
+/// Fields that differ, with both values in words.
+fn differences(
+    field: &str,
+    old: &toml::Value,
+    new: &toml::Value,
+    out: &mut Vec<(String, String, String)>,
+) {
+    if let (toml::Value::Table(a), toml::Value::Table(b)) = (old, new) {
+        let absent = toml::Value::String("(not set)".into());
+        let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for name in names {
+            let path = match field {
+                "" => name.clone(),
+                _ => format!("{field}.{name}"),
+            };
+            let (a, b) = (a.get(name), b.get(name));
+            differences(&path, a.unwrap_or(&absent), b.unwrap_or(&absent), out);
+        }
+    } else if old != new {
+        out.push((field.to_owned(), old.to_string(), new.to_string()));
+    }
+}
+
+/// What a bundle and a resumed run need to know of the pictures.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct RunInfo {
+    pub pictures: usize,
+    pub fingerprint: String,
+    pub levels: Vec<crate::bands::LevelStats>,
+}
+
+impl RunInfo {
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(BANDS);
+        serde_json::from_slice(&read_bounded(&path, 1 << 20)?).map_err(|e| Error::Config {
+            path,
+            reason: e.to_string(),
+        })
+    }
+}
+
+/// Writes down configuration and bands, after checking that checkpoints in the folder have seen the same pictures.
+pub(super) fn record(config: &TrainConfig, out: &Path, data: &TrainData) -> Result<()> {
+    let info = RunInfo {
+        pictures: data.set.len(),
+        fingerprint: format!("{:016x}", data.set.fingerprint()),
+        levels: data.stats.clone(),
+    };
+    if has_checkpoint(out, "low") || has_checkpoint(out, "high") {
+        let old = RunInfo::read(out)?;
+        if old.fingerprint != info.fingerprint {
+            return Err(Error::Argument(format!(
+                "the pictures are not those that the run in {} was begun with: {} with fingerprint {}, but now {} with {}; give the same ones or name another folder",
+                out.display(),
+                old.pictures,
+                old.fingerprint,
+                info.pictures,
+                info.fingerprint
+            )));
+        }
+    }
+    let text = toml::to_string(config).map_err(|e| Error::Argument(e.to_string()))?;
+    write_atomic(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
+    let text = serde_json::to_vec_pretty(&info).map_err(|e| Error::Argument(e.to_string()))?;
+    write_atomic(out.join(BANDS), |w| w.write_all(&text))?;
+    Ok(())
+}

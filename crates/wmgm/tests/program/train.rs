@@ -1,0 +1,414 @@
+//! `wmgm train` and `wmgm bundle`, from a folder of pictures to a model that samples.
+
+use super::common::{TINY, contents, fails, names, ok, patterned, tiny_with, wmgm, write_pictures};
+use image::{DynamicImage, Rgba, RgbaImage};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn train(at: &Path, args: &[&str]) -> Command {
+    let mut command = wmgm(
+        at,
+        ["train", "config.toml", "--data", "pictures", "--out", "run"],
+    );
+    command.args(args);
+    command
+}
+
+/// Pictures of every kind, and one file that is none.
+fn mixed_pictures(at: &Path) {
+    let folder = write_pictures(at, 110);
+    let save = |name: &str, picture: DynamicImage| picture.save(folder.join(name)).unwrap();
+    let large = DynamicImage::ImageRgb8(patterned(3, 150, 90));
+    save("grey.png", large.grayscale());
+    save("sixteen.png", DynamicImage::ImageRgb16(large.to_rgb16()));
+    save("large.jpg", large.clone());
+    save("numbers.gif", large.clone());
+    let alpha = |x, y| Rgba([x as u8, y as u8, 99, (x * y) as u8]);
+    save("alpha.png", RgbaImage::from_fn(40, 70, alpha).into());
+    for name in ["palette.png", "cmyk.jpg", "progressive.jpg", "turned.jpg"] {
+        let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/cases")
+            .join(name);
+        fs::copy(case, folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("broken.jpg"), "no picture").unwrap();
+    fs::write(folder.join("notes.txt"), "not meant as a picture").unwrap();
+}
+
+/// The lines of metrics without the seconds, which no two runs share.
+pub fn metrics(run: &Path, stage: &str) -> Vec<Value> {
+    let text = fs::read_to_string(run.join(format!("{stage}.metrics.jsonl"))).unwrap();
+    let parse = |line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["seconds"].take().as_f64().unwrap() >= 0.0);
+        line
+    };
+    text.lines().map(parse).collect()
+}
+
+#[test]
+fn from_pictures_to_a_model_that_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    mixed_pictures(at);
+    fs::write(at.join("config.toml"), TINY).unwrap();
+    let output = train(at, &[]).output().unwrap();
+    let text = super::common::stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("skipped broken.jpg (not a picture"), "{text}");
+    assert!(!text.contains("notes.txt"), "{text}");
+    assert!(
+        text.contains("low: from step 0 to 30") && text.contains("steps/s, eta"),
+        "{text}"
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "bundle    run/bundle\n"
+    );
+
+    let run = at.join("run");
+    assert_eq!(
+        names(&run),
+        [
+            ".lock",
+            "bands.json",
+            "bundle",
+            "config.toml",
+            "high-0000015.png",
+            "high-0000030.png",
+            "high.checkpoint.safetensors",
+            "high.metrics.jsonl",
+            "low-0000015.png",
+            "low-0000030.png",
+            "low.checkpoint.safetensors",
+            "low.metrics.jsonl",
+        ]
+    );
+    for (stage, values) in [
+        ("low", &["loss", "grad_norm", "lr"][..]),
+        ("high", &["d_loss", "adversarial", "l1", "lr"]),
+    ] {
+        let lines = metrics(&run, stage);
+        let steps: Vec<u64> = lines.iter().map(|l| l["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [5, 10, 15, 20, 25, 30]);
+        for line in &lines {
+            assert_eq!(line["stage"], stage);
+            assert!(
+                values.iter().all(|v| line[v].as_f64().unwrap().is_finite()),
+                "{line}"
+            );
+        }
+        let sheet = image::open(run.join(format!("{stage}-0000030.png"))).unwrap();
+        assert!(sheet.width() > 100 && sheet.height() > 60);
+    }
+    let info = ok(wmgm(at, ["info", "run/bundle"]));
+    assert!(info.contains("119 pictures (fingerprint "), "{info}");
+    assert!(
+        info.contains("score: 30 steps of 4; generator: 30 steps of 3"),
+        "{info}"
+    );
+    ok(wmgm(
+        at,
+        ["sample", "--model", "run/bundle", "--count", "2"],
+    ));
+    // The same in half the bytes.
+    ok(wmgm(at, ["bundle", "run", "--out", "small"]));
+    ok(wmgm(
+        at,
+        [
+            "sample",
+            "--model",
+            "small",
+            "--count",
+            "2",
+            "--out",
+            "small.png",
+        ],
+    ));
+    let bytes = |folder: &str| {
+        fs::metadata(at.join(folder).join("score.safetensors"))
+            .unwrap()
+            .len()
+    };
+    assert!(bytes("small") < bytes("run/bundle") * 6 / 10);
+    let error = wmgm(at, ["bundle", "run", "--out", "pictures"]);
+    fails(error, &["will not replace the folder pictures"]);
+}
+
+/// Any wavelet of the `wavelet` crate: the same way from pictures to pictures.
+#[test]
+fn other_wavelets_are_trained_and_sample_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 4);
+    for name in ["db3", "bior4.4"] {
+        let wavelet = format!("levels = 2\nwavelet = \"{name}\"");
+        let few = "steps = 3\n";
+        let config = tiny_with(&[
+            ("levels = 2", &wavelet),
+            ("steps = 30\n", few),
+            ("steps = 30\n", few),
+        ]);
+        fs::write(at.join("config.toml"), config).unwrap();
+        ok(train(at, &[]));
+        let info = ok(wmgm(at, ["info", "run/bundle"]));
+        assert!(info.contains(&format!("{name}, 2 levels")), "{info}");
+        let sample = |out: &str, batch: &str, threads: &str| {
+            let args = ["--model", "run/bundle", "--files", "--count", "3"];
+            let mut command = wmgm(at, ["sample"]);
+            command.args(args).args(["--batch", batch, "--out", out]);
+            command.env("RAYON_NUM_THREADS", threads);
+            ok(command);
+            contents(&at.join(out))
+        };
+        assert!(sample("one", "1", "1") == sample("all", "3", "3"), "{name}");
+        fs::remove_dir_all(at.join("run")).unwrap();
+    }
+}
+
+/// Training must learn: the loss falls, and what is averaged follows.
+#[test]
+fn the_losses_fall() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 4);
+    let config = tiny_with(&[
+        ("steps = 30", "steps = 400"),
+        ("steps = 30", "steps = 150"),
+        ("dropout = 0.1", ""),
+        ("l1 = 1.0", "l1 = 100.0"), // hardly any adversary: its part may rise while it is learning
+    ]);
+    fs::write(at.join("config.toml"), config).unwrap();
+    ok(train(at, &[]));
+    for (stage, loss) in [("low", "loss"), ("high", "l1")] {
+        let lines = metrics(&at.join("run"), stage);
+        let mean = |lines: &[Value]| {
+            lines.iter().map(|l| l[loss].as_f64().unwrap()).sum::<f64>() / lines.len() as f64
+        };
+        let (first, last) = (mean(&lines[..4]), mean(&lines[lines.len() - 10..]));
+        assert!(last < 0.8 * first, "{stage}: {first} to {last}");
+    }
+}
+
+#[test]
+fn stages_can_be_trained_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 5);
+    fs::write(at.join("config.toml"), TINY).unwrap();
+    ok(train(at, &[]));
+    let together = contents(&at.join("run/bundle"));
+    fs::remove_dir_all(at.join("run")).unwrap();
+    let text = ok(train(at, &["--stage", "high"]));
+    assert!(text.contains("no bundle yet"), "{text}");
+    fails(
+        wmgm(at, ["bundle", "run", "--out", "b"]),
+        &["low.checkpoint.safetensors"],
+    );
+    ok(train(at, &["--stage", "low"]));
+    assert!(together == contents(&at.join("run/bundle")));
+    fails(
+        train(at, &[]),
+        &["low.checkpoint.safetensors exists already", "--resume"],
+    );
+    ok(train(at, &["--resume"])); // nothing left to do
+    assert!(together == contents(&at.join("run/bundle")));
+}
+
+#[test]
+fn a_resumed_run_must_be_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 5);
+    let config =
+        |changes: &[(&str, &str)]| fs::write(at.join("config.toml"), tiny_with(changes)).unwrap();
+    config(&[]);
+    ok(train(at, &["--stage", "low"]));
+    let before = contents(&at.join("run"));
+    for (change, expected) in [
+        (
+            ("model_channels = 32", "model_channels = 64"),
+            "low.unet.model_channels = 32, but now it is 64",
+        ),
+        (("seed = 5", "seed = 6"), "seed = 5, but now it is 6"),
+        (
+            ("fold = 1\n", "fold = 1\nedm = { sigma_data = 0.5 }\n"),
+            "low.edm.sigma_data",
+        ),
+    ] {
+        config(&[change]);
+        fails(train(at, &["--resume"]), &["run/config.toml", expected]);
+    }
+    config(&[]);
+    patterned(9, 40, 40)
+        .save(at.join("pictures/new.png"))
+        .unwrap();
+    fails(
+        train(at, &["--resume"]),
+        &["the pictures are not those", "5 with fingerprint", "6 with"],
+    );
+    fs::remove_file(at.join("pictures/new.png")).unwrap();
+    assert!(
+        before == contents(&at.join("run")),
+        "a refused run must change nothing"
+    );
+    // The other network is free to change, and a run may go on for longer.
+    config(&[
+        ("widths = [8, 16]", "widths = [16, 16]"),
+        ("steps = 30", "steps = 35"),
+    ]);
+    ok(train(at, &["--resume"]));
+    let info = ok(wmgm(at, ["info", "run/bundle"]));
+    assert!(
+        info.contains("widths [16, 16]") && info.contains("score: 35 steps"),
+        "{info}"
+    );
+    // A damaged checkpoint is named.
+    let path = at.join("run/low.checkpoint.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    fails(
+        train(at, &["--resume"]),
+        &["run/low.checkpoint.safetensors"],
+    );
+}
+
+#[test]
+fn data_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("config.toml"), TINY).unwrap();
+    fails(train(at, &[]), &["cannot read the folder pictures"]);
+    fs::create_dir(at.join("pictures")).unwrap();
+    fs::write(at.join("pictures/notes.txt"), "").unwrap();
+    fails(
+        train(at, &[]),
+        &["no pictures in pictures", "1 other files"],
+    );
+    write_pictures(at, 110);
+    fs::write(at.join("pictures/bad-1.png"), "no picture").unwrap();
+    fs::write(at.join("pictures/bad-2.png"), "").unwrap();
+    fails(
+        train(at, &[]),
+        &[
+            "2 of 112 pictures",
+            "bad-1.png (not a picture",
+            "bad-2.png (the file is empty)",
+        ],
+    );
+    fs::remove_dir_all(at.join("pictures")).unwrap();
+    fs::create_dir(at.join("pictures")).unwrap();
+    image::RgbImage::new(40, 40)
+        .save(at.join("pictures/black.png"))
+        .unwrap();
+    fails(
+        train(at, &[]),
+        &[
+            "the pictures in pictures: the band LL",
+            "without any detail",
+        ],
+    );
+}
+
+#[test]
+fn configurations_that_cannot_be_used_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 3);
+    let path = at.join("config.toml");
+    fails(train(at, &[]), &["cannot read config.toml"]);
+    for (from, to, expected) in [
+        ("seed = 5", "seed = -1", "seed"),
+        ("seed = 5", "seed = 5\ncolour = 1", "unknown field `colour`"),
+        ("size = 32", "size = \"32\"", "size"),
+        ("size = 32", "size = 34", "size 34 does not divide"),
+        ("size = 32", "size = 1000000000000", "size is 1000000000000"),
+        ("levels = 2", "levels = 0", "levels is 0"),
+        ("levels = 2", "levels = 1", "high.generator.levels is 2"),
+        ("levels = 2", "levels = 2\nwavelet = \"cats\"", "wavelet: "),
+        ("fold = 1", "fold = 0", "low.unet: in_channels is 12"),
+        ("fold = 1", "fold = 9", "low.fold is 9"),
+        (
+            "model_channels = 32",
+            "model_channels = 1099511627776",
+            "low.unet.model_channels",
+        ),
+        (
+            "model_channels = 32",
+            "model_channels = 8192",
+            "low.unet: a network of",
+        ),
+        (
+            "model_channels = 32",
+            "model_channels = 40",
+            "multiple of 32",
+        ),
+        ("num_heads = 2", "num_heads = 3", "3 heads do not divide"),
+        ("dropout = 0.1", "dropout = nan", "dropout"),
+        ("batch = 4", "batch = 0", "low.optim.batch is 0"),
+        ("steps = 30", "steps = 0", "low.optim.steps is 0"),
+        ("lr = 1e-3", "lr = nan", "low.optim.lr is NaN"),
+        ("ema = 0.9", "ema = 1.0", "low.optim.ema is 1"),
+        (
+            "discriminator_lr = 1e-3",
+            "discriminator_lr = inf",
+            "high.discriminator_lr is inf",
+        ),
+        ("l1 = 1.0", "l1 = nan", "high.l1 is NaN"),
+        ("crop = 8", "crop = 7", "high.crop is 7"),
+        ("widths = [8, 16]", "widths = [8, 12]", "high.generator: "),
+        ("widths = [8, 16]", "widths = []", "high.generator.widths"),
+        ("widths = [8, 8, 8]", "widths = [8]", "high.discriminator: "),
+        (
+            "sampler = \"dpmpp-2m\"",
+            "sampler = \"magic\"",
+            "sample: unknown sampler",
+        ),
+        (
+            "[low.optim]",
+            "[low.edm]\nsigma_min = -1.0\n[low.optim]",
+            "low.edm.sigma_min is -1",
+        ),
+    ] {
+        fs::write(&path, tiny_with(&[(from, to)])).unwrap();
+        fails(train(at, &[]), &["config.toml", expected]);
+    }
+    fs::write(&path, [0xff, 0xfe, 0]).unwrap();
+    fails(train(at, &[]), &["config.toml", "utf-8"]);
+    fs::write(&path, &TINY[..TINY.len() / 3]).unwrap();
+    fails(train(at, &[]), &["config.toml"]);
+    assert_eq!(names(at), ["config.toml", "pictures"]);
+}
+
+#[test]
+fn runs_that_cannot_be_written_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 3);
+    fs::write(at.join("config.toml"), TINY).unwrap();
+    for out in ["config.toml", "config.toml/below"] {
+        fails(
+            wmgm(
+                at,
+                ["train", "config.toml", "--data", "pictures", "--out", out],
+            ),
+            &[out],
+        );
+    }
+    #[cfg(unix)]
+    {
+        // The disk fills up at the first checkpoint.
+        let args = ["train", "config.toml", "--data", "pictures", "--out", "run"];
+        fails(
+            super::common::limited(at, "-f 64", args),
+            &["cannot write run/low.checkpoint.safetensors"],
+        );
+        assert_eq!(
+            names(&at.join("run")),
+            [".lock", "bands.json", "config.toml", "low.metrics.jsonl"]
+        );
+        ok(train(at, &["--resume"])); // space was made
+    }
+}
