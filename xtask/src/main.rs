@@ -1,6 +1,8 @@
 //! Maintenance tasks of the workspace: `cargo xtask --help`.
 
 mod afhq;
+mod bands;
+mod nearest;
 mod split;
 
 use std::process::ExitCode;
@@ -20,11 +22,17 @@ struct Arguments {
 enum Task {
     /// Make the 128x128 training and held-out pictures from the original AFHQ data set
     PrepareAfhq(afhq::PrepareAfhq),
+    /// Compare the statistics of the wavelet bands of two folders of pictures
+    Bands(bands::Bands),
+    /// Draw each picture of a folder beside the one it is nearest to in another
+    Nearest(nearest::Nearest),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::PrepareAfhq(arguments) => afhq::run(&arguments),
+        Task::Bands(arguments) => bands::run(&arguments),
+        Task::Nearest(arguments) => nearest::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
 //! The wavelet transform between pictures and bands, by any wavelet, one picture at a time.
 
-use crate::bands::{Level, failed};
+use crate::bands::{Level, LevelMoments, LevelStats, failed};
+use crate::data::PictureSet;
 use crate::error::Result;
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use wavelet::{Dwt, Mode, Wavelet, haar};
 
 /// A wavelet in periodization: the sides of bands halve exactly, and an orthonormal wavelet keeps white noise white.
@@ -53,6 +55,38 @@ impl Transform {
             low = next;
         }
         Ok(out)
+    }
+
+    /// Mean, deviation and kurtosis of every band over a set of pictures, the finest level first.
+    ///
+    /// # Errors
+    /// Sizes that do not fit.
+    pub fn statistics(&self, set: &PictureSet, levels: usize) -> Result<Vec<LevelStats>> {
+        let side = set.size() as usize;
+        // Fixed chunks merged in order: the same numbers for any thread count.
+        let chunk = 64;
+        let parts = (0..set.len().div_ceil(chunk))
+            .into_par_iter()
+            .map(|part| {
+                let mut moments = vec![LevelMoments::default(); levels];
+                let mut x = vec![0f32; 3 * side * side];
+                for i in part * chunk..((part + 1) * chunk).min(set.len()) {
+                    set.fill_f32(i, false, &mut x)?;
+                    let pyramid = self.pyramid(&x, 3, side, levels)?;
+                    for (m, level) in moments.iter_mut().zip(&pyramid) {
+                        m.add(&level.low, &level.high);
+                    }
+                }
+                Ok(moments)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut total = vec![LevelMoments::default(); levels];
+        for part in &parts {
+            for (t, p) in total.iter_mut().zip(part) {
+                t.merge(p);
+            }
+        }
+        Ok(total.iter().map(LevelMoments::stats).collect())
     }
 
     /// Undoes one level: low (C, s, s) and high (3, C, s, s) to (C, 2 s, 2 s).

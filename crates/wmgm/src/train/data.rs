@@ -1,6 +1,6 @@
 //! The training pictures as standardised wavelet pyramids.
 
-use crate::bands::{Level, LevelMoments, LevelStats};
+use crate::bands::{Level, LevelStats};
 use crate::data::PictureSet;
 use crate::error::Result;
 use crate::transform::Transform;
@@ -16,29 +16,7 @@ pub(super) struct TrainData {
 impl TrainData {
     /// Measures the bands of all pictures (as they are: a mirror image has the same, but for signs, by Haar).
     pub(super) fn new(set: PictureSet, levels: usize, transform: Transform) -> Result<Self> {
-        let side = set.size() as usize;
-        // Fixed chunks merged in order: the same numbers for any thread count.
-        let chunk = 64;
-        let parts = (0..set.len().div_ceil(chunk))
-            .into_par_iter()
-            .map(|part| {
-                let mut moments = vec![LevelMoments::default(); levels];
-                for i in part * chunk..((part + 1) * chunk).min(set.len()) {
-                    let pyramid = transform.pyramid(&values(&set, i, false)?, 3, side, levels)?;
-                    for (m, level) in moments.iter_mut().zip(&pyramid) {
-                        m.add(&level.low, &level.high);
-                    }
-                }
-                Ok(moments)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let mut total = vec![LevelMoments::default(); levels];
-        for part in &parts {
-            for (t, p) in total.iter_mut().zip(part) {
-                t.merge(p);
-            }
-        }
-        let stats = total.iter().map(LevelMoments::stats).collect();
+        let stats = transform.statistics(&set, levels)?;
         Ok(Self {
             set,
             stats,
