@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// `wmgm sample` on the bundle, with less memory than a hostile size asks for.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn sample(at: &Path) -> std::process::Command {
     super::common::limited(
         at,
@@ -15,7 +15,7 @@ fn sample(at: &Path) -> std::process::Command {
         ["sample", "--model", "bundle", "--count", "1"],
     )
 }
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 fn sample(at: &Path) -> std::process::Command {
     super::common::wmgm(at, ["sample", "--model", "bundle", "--count", "1"])
 }
