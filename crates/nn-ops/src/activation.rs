@@ -1,10 +1,10 @@
 //! Elementwise activations with one-pass gradients: SiLU and LeakyReLU.
 
 use crate::cpu::shared::scratch;
-use crate::path::{self, Path};
+use crate::path;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 /// Elements per parallel task.
@@ -35,7 +35,7 @@ pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
 }
 
 fn fast(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast
+    path::kernels(x)
 }
 
 #[derive(Clone, Copy)]

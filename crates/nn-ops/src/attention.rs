@@ -2,10 +2,10 @@
 
 use crate::cpu::gemm::{Mat, matmul};
 use crate::cpu::shared::scratch;
-use crate::path::{self, Path};
+use crate::path;
 use crate::softmax::{softmax_backward, softmax_row};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// `softmax(q^T k / sqrt(d)) v` for every head: qkv (N, 3 C, L) to (N, C, L), L positions, C / heads = d channels each.
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 /// A channel count not divisible by 3 * heads, or a wrong rank.
 pub fn self_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let geo = Geo::new(qkv.shape(), heads)?;
-    if !qkv.device().is_cpu() || qkv.dtype() != DType::F32 || path::current() == Path::Reference {
+    if !path::kernels(qkv) {
         return reference(qkv, &geo);
     }
     qkv.contiguous()?.apply_op1(Op { heads })

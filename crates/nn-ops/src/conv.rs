@@ -1,7 +1,8 @@
 //! 2-D convolution with gradients of input, weights and bias.
 //!
-//! On the CPU the common case (odd square kernel, stride 1, "same" padding, one group) runs a direct kernel, 1 x 1 and
-//! all others a matrix product per picture. Elsewhere, and on request ([`crate::path`]), candle's operator.
+//! On the CPU the common case (3 x 3, stride 1, "same" padding, one group) runs by Winograd's algorithm, or by a direct
+//! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. Elsewhere, and
+//! on request ([`crate::path`]), candle's operator.
 
 use crate::cpu::direct;
 use crate::cpu::im2col::{Geometry, bias_gradient};
@@ -9,9 +10,7 @@ use crate::cpu::padded::Plan;
 use crate::cpu::winograd;
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
-};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 
@@ -53,7 +52,7 @@ impl Conv2dConfig {
 /// Shapes that do not fit each other, or a kernel larger than the padded picture.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
-    if !x.device().is_cpu() || x.dtype() != DType::F32 || path::current() == Path::Reference {
+    if !path::kernels(x) {
         return reference(x, w, b, &geometry);
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
@@ -120,7 +119,7 @@ fn geometry(x: &Shape, w: &Shape, b: Option<&Shape>, cfg: Conv2dConfig) -> Resul
     })
 }
 
-/// The kernel that serves a geometry. Depends on nothing but shapes of one picture.
+/// The kernel that serves a geometry. Depends on nothing but the shapes of one picture and the path.
 #[derive(PartialEq)]
 enum Kernel {
     Winograd,
@@ -133,7 +132,7 @@ impl Kernel {
         let same = g.kh == 3 && g.kw == 3 && g.stride == 1 && g.padding == 1 && g.groups == 1;
         match same {
             // Fewer channels than half a block waste more than the tiles save.
-            true if g.ci.min(g.co) >= 8 => Self::Winograd,
+            true if g.ci.min(g.co) >= 8 && path::current() != Path::Exact => Self::Winograd,
             true => Self::Direct3,
             false => Self::Gemm,
         }

@@ -1,9 +1,9 @@
 //! Softmax along the last dimension, with a gradient (candle's `softmax_last_dim` has none and does not say so).
 
-use crate::path::{self, Path};
+use crate::path;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rows per parallel task, at least.
@@ -20,7 +20,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
-    if x.device().is_cpu() && x.dtype() == DType::F32 && path::current() == Path::Fast {
+    if path::kernels(x) {
         return x.contiguous()?.apply_op1(Op);
     }
     candle_nn::ops::softmax(x, D::Minus1)
