@@ -83,9 +83,9 @@ mod tests {
         };
         run(&arguments(3)).unwrap();
         let sheet = image::open(&out).unwrap().to_rgb8();
-        // Two columns of pairs, each of two equal pictures side by side.
-        assert_eq!(sheet.dimensions(), (2 + 2 * (32 + 2), 2 + 2 * (16 + 2)));
-        for (x, y) in [(2, 2), (36, 2), (2, 20)] {
+        // Three pairs in a row, each of two equal pictures side by side.
+        assert_eq!(sheet.dimensions(), (2 + 3 * (32 + 2), 2 + 16 + 2));
+        for (x, y) in [(2, 2), (36, 2), (70, 2)] {
             let part = |x| image::imageops::crop_imm(&sheet, x, y, 16, 16).to_image();
             assert_eq!(part(x), part(x + 16));
         }
