@@ -2,10 +2,9 @@
 //! multiply-add units. Forward, and the gradient of the weights; the gradient of the input is a forward pass with
 //! the kernel turned round.
 
-use super::lanes::{Lanes, Portable4};
+use super::lanes::{Lanes, dispatch};
 use super::padded::{Plan, TILE};
 use super::shared::{SharedMut, scratch};
-use crate::simd::{Isa, isa};
 use rayon::prelude::*;
 
 /// Output channels of one register tile.
@@ -207,39 +206,8 @@ unsafe fn weight_block<V: Lanes, const K: usize>(
     }
 }
 
-/// Calls a kernel generic over [`Lanes`] with the registers of the processor at hand.
-macro_rules! dispatch {
-    ($name:ident, $kernel:ident, ($($arg:ident: $ty:ty),*)) => {
-        fn $name<const K: usize>($($arg: $ty),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::x86_64::{__m256, __m512};
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                fn avx512<const K: usize>($($arg: $ty),*) {
-                    // SAFETY: this function's features are those the kernel needs.
-                    unsafe { $kernel::<__m512, K>($($arg),*) }
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2<const K: usize>($($arg: $ty),*) {
-                    // SAFETY: this function's features are those the kernel needs.
-                    unsafe { $kernel::<__m256, K>($($arg),*) }
-                }
-                match isa() {
-                    // SAFETY: `isa` returns this variant only where the processor has the features.
-                    Isa::Avx512 => return unsafe { avx512::<K>($($arg),*) },
-                    // SAFETY: as above.
-                    Isa::Avx2 => return unsafe { avx2::<K>($($arg),*) },
-                    Isa::Portable => {}
-                }
-            }
-            // SAFETY: the portable registers need no features.
-            unsafe { $kernel::<Portable4, K>($($arg),*) }
-        }
-    };
-}
-
-dispatch!(run_strip, strip, (plan: &Plan, x: &[f32], ci: usize, w: &[f32], co: usize, from: usize, len: usize, out: &mut [f32]));
-dispatch!(run_weight_block, weight_block, (plan: &Plan, x: &[f32], ci: usize, dy: &[f32], co: usize, block: usize, inputs: std::ops::Range<usize>, dw: &mut [f32]));
+dispatch!(run_strip<const K>, strip, (plan: &Plan, x: &[f32], ci: usize, w: &[f32], co: usize, from: usize, len: usize, out: &mut [f32]));
+dispatch!(run_weight_block<const K>, weight_block, (plan: &Plan, x: &[f32], ci: usize, dy: &[f32], co: usize, block: usize, inputs: std::ops::Range<usize>, dw: &mut [f32]));
 
 /// Convolves padded rows `x` (see [`Plan::pad`] with `at` = (k - 1) / 2) with packed weights; adds `bias` if any.
 ///

@@ -177,3 +177,38 @@ impl Lanes for Portable4 {
         (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
     }
 }
+
+/// Defines a function that calls a kernel generic over [`Lanes`], and over one number where `<const K>` says so, with the
+/// registers of the processor at hand.
+macro_rules! dispatch {
+    ($vis:vis $name:ident $(<const $k:ident>)?, $kernel:ident, ($($arg:ident: $ty:ty),* $(,)?)) => {
+        $vis fn $name $(<const $k: usize>)? ($($arg: $ty),*) {
+            use $crate::cpu::lanes::Portable4;
+            #[cfg(target_arch = "x86_64")]
+            {
+                use std::arch::x86_64::{__m256, __m512};
+                use $crate::simd::{Isa, isa};
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                fn avx512 $(<const $k: usize>)? ($($arg: $ty),*) {
+                    // SAFETY: this function's features are those the kernel needs.
+                    unsafe { $kernel::<__m512 $(, $k)?>($($arg),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2 $(<const $k: usize>)? ($($arg: $ty),*) {
+                    // SAFETY: this function's features are those the kernel needs.
+                    unsafe { $kernel::<__m256 $(, $k)?>($($arg),*) }
+                }
+                match isa() {
+                    // SAFETY: `isa` returns this variant only where the processor has the features.
+                    Isa::Avx512 => return unsafe { avx512 $(::<$k>)? ($($arg),*) },
+                    // SAFETY: as above.
+                    Isa::Avx2 => return unsafe { avx2 $(::<$k>)? ($($arg),*) },
+                    Isa::Portable => {}
+                }
+            }
+            // SAFETY: the portable registers need no features.
+            unsafe { $kernel::<Portable4 $(, $k)?>($($arg),*) }
+        }
+    };
+}
+pub(crate) use dispatch;

@@ -1,11 +1,10 @@
 //! The gradient of the weights, in the transformed domain: 36 matrix products over the tiles of the whole batch.
 
 use super::product::{group, product};
-use super::{POINTS, Sizes, dispatch, transform, transform_tiles};
+use super::{POINTS, Sizes, transform, transform_tiles};
 use crate::cpu::blocked::BLOCK;
-use crate::cpu::lanes::{Lanes, Portable4};
+use crate::cpu::lanes::{Lanes, dispatch};
 use crate::cpu::shared::{SharedMut, scratch};
-use crate::simd::{Isa, isa};
 use rayon::prelude::*;
 
 /// Transformed tiles kept at a time, in floats: half of a usual L3 cache.

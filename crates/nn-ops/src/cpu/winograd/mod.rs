@@ -10,9 +10,8 @@ mod product;
 mod transform;
 
 use super::blocked::{BLOCK, Blocked};
-use super::lanes::{Lanes, Portable4};
+use super::lanes::{Lanes, dispatch};
 use super::shared::{SharedMut, scratch};
-use crate::simd::{Isa, isa};
 pub(crate) use gradient::weight_gradient;
 use product::product;
 use rayon::prelude::*;
@@ -91,38 +90,6 @@ impl Sizes {
         )
     }
 }
-
-/// Calls a kernel generic over [`Lanes`] with the registers of the processor at hand.
-macro_rules! dispatch {
-    ($vis:vis $name:ident, $kernel:ident, ($($arg:ident: $ty:ty),* $(,)?)) => {
-        $vis fn $name($($arg: $ty),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::x86_64::{__m256, __m512};
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                fn avx512($($arg: $ty),*) {
-                    // SAFETY: this function's features are those the kernel needs.
-                    unsafe { $kernel::<__m512>($($arg),*) }
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) {
-                    // SAFETY: this function's features are those the kernel needs.
-                    unsafe { $kernel::<__m256>($($arg),*) }
-                }
-                match isa() {
-                    // SAFETY: `isa` returns this variant only where the processor has the features.
-                    Isa::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    Isa::Portable => {}
-                }
-            }
-            // SAFETY: the portable registers need no features.
-            unsafe { $kernel::<Portable4>($($arg),*) }
-        }
-    };
-}
-pub(super) use dispatch;
 
 /// The kernels' transforms: 36 x (output blocks) x (input channels, filled up) x 16 output channels.
 pub(crate) struct Kernels {

@@ -1,8 +1,7 @@
 //! The matrix product inside Winograd convolutions: few rows at a time against 16 to 64 columns, every sum in order.
 
-use super::dispatch;
 use crate::cpu::blocked::BLOCK;
-use crate::cpu::lanes::{Lanes, Portable4};
+use crate::cpu::lanes::{Lanes, dispatch};
 use crate::simd::{Isa, isa};
 
 /// Rows of a full register tile.
