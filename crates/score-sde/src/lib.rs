@@ -5,6 +5,8 @@
 pub mod diffusion;
 pub mod edm;
 pub mod error;
+pub mod grid;
+pub mod prediction;
 pub mod sampler;
 pub mod unet;
 
