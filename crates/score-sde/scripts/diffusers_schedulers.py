@@ -158,8 +158,8 @@ def unipc(name, **o):
     solver = {"sampler": "unipc", "order": o.get("solver_order", 2), "bh": o.get("solver_type", "bh2"),
               "lower_order_final": o.get("lower_order_final", True), "uncorrected": o.get("disable_corrector", [])}
     grid = grid_of(o, "without_zero")
-    if o.get("use_karras_sigmas") or o.get("use_flow_sigmas"):
-        grid["rounding"] = "nearest" if o.get("use_karras_sigmas") else "down"
+    if o.get("use_flow_sigmas"):
+        grid["sigmas"] = "flow_from_one"
     run(name, S.UniPCMultistepScheduler, solver=solver, grid=grid, wrap=wrap_of(o), **o)
 
 

@@ -8,7 +8,7 @@ use candle_core::{Device, Result, Tensor};
 use score_sde::diffusion::{
     BetaSchedule, GaussianDiffusion, LossType, MeanType, SigmaDenoiser, VarType,
 };
-use score_sde::grid::{GridConfig, NoiseTable, TimeGrid, TimeRounding, exponential};
+use score_sde::grid::{GridConfig, NoiseTable, SigmaSpacing, TimeGrid, TimeRounding, exponential};
 use score_sde::prediction::Prediction;
 use score_sde::sampler::{
     Clipped, Denoiser, NetworkDenoiser, Path, SamplerName, SolverConfig, Thresholded, ddim, ddpm,
@@ -122,29 +122,42 @@ fn grid_of(case: &Case, data: &Data) -> TimeGrid {
     let off = grid.times.iter().zip(&times).map(|(a, b)| (a - b).abs());
     let off = off.fold(0.0, f64::max);
     // Where diffusers rounds down, f32 decides which side of a step the ends of the process are on. Its times between
-    // steps are f32, too.
-    match case.grid.rounding {
-        TimeRounding::Down => assert!(off <= 1.0, "{}: times {off}", case.name),
-        _ => assert!(off < 2e-3, "{}: times {off}", case.name),
-    }
+    // steps come from f32 levels, of which the smallest are off by some 1e-4.
+    let bound = match case.grid.rounding {
+        TimeRounding::Down => 1.0,
+        TimeRounding::Nearest => 0.0,
+        TimeRounding::None => 1e-2,
+    };
+    assert!(off <= bound, "{}: times {off}", case.name);
     if case.grid.rounding == TimeRounding::Down {
         grid.times = times;
     }
     let sigmas = data.vec(&format!("{}.sigmas", case.name));
+    // f32 has 1 - alpha_bar to 6e-8, absolutely: for the cosine schedule, whose first is 4e-5, that is 1e-3 of the smallest
+    // level, and Karras' grid hands it on to all others.
+    let rough = case.model == "cosine" && case.grid.sigmas == SigmaSpacing::Karras;
     for (i, want) in sigmas.iter().enumerate() {
-        let want = if case.path == Path::Flow {
-            want / (1.0 - want)
-        } else {
-            *want
+        let want = match case.path {
+            Path::Flow => want / (1.0 - want),
+            _ => *want,
         };
         let off = (grid.sigmas[i] - want).abs() / want.max(0.01);
-        // f32 has 1 - alpha_bar to 6e-8 absolutely, and alpha_bar near 0 no better.
+        // Of a flow's time near 1, f32 leaves 1 - t to 6e-8.
+        let near_one = case.path == Path::Flow && want > 1e5;
+        let bound = match (rough, near_one) {
+            (true, _) => 1e-3,
+            (_, true) => 0.1,
+            _ => 1e-4,
+        };
         assert!(
-            off < 1e-4,
+            off < bound,
             "{}: sigma {i}: {} {want}",
             case.name,
             grid.sigmas[i]
         );
+    }
+    if rough {
+        grid.sigmas = sigmas;
     }
     grid
 }

@@ -15,8 +15,10 @@ pub enum SigmaSpacing {
     Karras,
     /// [`exponential`] between the same ends, evenly spaced in log-SNR: `use_exponential_sigmas`, `use_lu_lambdas`.
     Exponential,
-    /// [`flow`]; of the process only the number of steps matters.
+    /// [`flow`] from 1 - 1 / T towards 0, of a process with T steps: `use_flow_sigmas` of DPM-Solver and DEIS.
     Flow,
+    /// The same from 1 towards 1 / T: UniPC.
+    FlowFromOne,
 }
 
 /// Where sampling ends.
@@ -157,16 +159,22 @@ impl GridConfig {
                 with_times(levels)
             }
             SigmaSpacing::Exponential => with_times(exponential(n, high, low)),
-            SigmaSpacing::Flow => flow(n, train, self.flow_shift)
-                .iter()
-                .map(|t| (self.rounded(t * train as f64), t / (1.0 - t)))
-                .unzip(),
+            SigmaSpacing::Flow => self.flow(1.0 - 1.0 / train as f64, 0.0, train),
+            SigmaSpacing::FlowFromOne => self.flow(1.0, 1.0 / train as f64, train),
         };
         sigmas.push(match self.final_sigma {
             FinalSigma::Zero => 0.0,
             FinalSigma::SigmaMin => table.range().0,
         });
         Ok(TimeGrid { sigmas, times })
+    }
+
+    /// Times and levels.
+    fn flow(&self, first: f64, last: f64, train: usize) -> (Vec<f64>, Vec<f64>) {
+        flow(self.steps, first, last, self.flow_shift)
+            .into_iter()
+            .map(|t| (self.rounded(t * train as f64), t / (1.0 - t)))
+            .unzip()
     }
 
     fn rounded(&self, time: f64) -> f64 {

@@ -26,17 +26,17 @@ pub fn exponential(steps: usize, max: f64, min: f64) -> Vec<f64> {
         .collect()
 }
 
-/// `steps` levels of a rectified flow x_t = (1 - t) x_0 + t noise with `train` training times: t as it is shown to the
-/// network, in (0, 1), from 1 - 1 / train down. `shift` > 1 puts more of them at high noise: t' = shift t / (1 + (shift
-/// - 1) t) (Esser et al. 2024, arXiv 2403.03206, eq. 23).
+/// `steps` times t of a rectified flow x_t = (1 - t) x_0 + t noise, evenly from `first` down towards `last`, which is left
+/// out, all in [0, 1]; `shift` > 1 puts more of them at high noise: t' = shift t / (1 + (shift - 1) t) (Esser et al. 2024, arXiv
+/// 2403.03206, eq. 23). A time within 1e-6 of 1 is moved that far from it.
 ///
 /// In the coordinates of the samplers here sigma is t / (1 - t).
-pub fn flow(steps: usize, train: usize, shift: f64) -> Vec<f64> {
-    let top = 1.0 - 1.0 / train.max(2) as f64;
+pub fn flow(steps: usize, first: f64, last: f64, shift: f64) -> Vec<f64> {
+    let part = |i: usize| i as f64 / steps as f64;
     (0..steps)
         .map(|i| {
-            let t = top * (steps - i) as f64 / steps as f64;
-            shift * t / (1.0 + (shift - 1.0) * t)
+            let t = first + (last - first) * part(i);
+            (shift * t / (1.0 + (shift - 1.0) * t)).min(1.0 - 1e-6)
         })
         .collect()
 }
@@ -60,6 +60,7 @@ mod tests {
             (karras(0, 80.0, 0.1, 7.0), exponential(1, 3.0, 1.0)),
             (vec![], vec![3.0])
         );
-        assert_eq!(flow(4, 1000, 1.0)[0], 0.999);
+        assert_eq!(flow(4, 1.0, 0.0, 1.0), [0.999_999, 0.75, 0.5, 0.25]);
+        assert_eq!(flow(2, 0.5, 0.0, 3.0), [0.75, 0.5]);
     }
 }

@@ -217,3 +217,70 @@ fn an_error_of_the_callback_ends_the_run() {
     let e = ddim(&d, &model, x, 1.5, false, &mut no_noise, &mut quiet).unwrap_err();
     assert!(e.to_string().contains("eta is 1.5"));
 }
+
+/// D of two points at -1 and 1: not linear.
+fn two_points(x: &Tensor, s: f64) -> Result<Tensor> {
+    (x / (s * s).max(0.05))?.tanh()
+}
+
+#[test]
+fn every_named_sampler_keeps_pictures_apart_and_stops_when_told() {
+    let sigmas = crate::grid::karras(9, 20.0, 0.1, 7.0);
+    for name in SamplerName::ALL {
+        let config = SolverConfig {
+            order: 3,
+            eta: 0.5,
+            churn: Churn {
+                s_churn: 3.0,
+                ..Default::default()
+            },
+            ..name.name().parse().unwrap()
+        };
+        let limited = |x: &Tensor, s: f64| Thresholded::new(&two_points, 0.9, 2.0)?.denoise(x, s);
+        let run = |indices: &[u64], on: OnStep| {
+            let x = nn_ops::noise::normal_tensor(7, indices, 1, 0, &[2, 2, 3], &Device::Cpu)?;
+            let mut noise = addressed_noise(7, indices, 2);
+            let x = config.sample(&limited, (x * sigmas[0])?, &sigmas, &mut noise, on)?;
+            x.get(indices.len() - 1)?.flatten_all()?.to_vec1::<f32>()
+        };
+        let alone = run(&[9], &mut quiet).unwrap();
+        assert_eq!(run(&[5, 1, 9], &mut quiet).unwrap(), alone, "{name}");
+        assert!(alone.iter().all(|v| v.abs() < 2.0), "{name}: {alone:?}");
+        let mut calls = 0;
+        let mut stop = |i: usize, _: &Tensor| {
+            calls += 1;
+            if i == 3 {
+                candle_core::bail!("enough")
+            } else {
+                Ok(())
+            }
+        };
+        let e = run(&[9], &mut stop).unwrap_err().to_string();
+        assert!(e.contains("enough") && calls == 4, "{name}: {calls} {e}");
+    }
+}
+
+#[test]
+fn dpmpp_2m_has_the_bits_it_always_had() {
+    let sigmas = crate::Edm::default().sigmas(12);
+    let start = nn_ops::noise::normal_tensor(3, &[0, 1], 0, 0, &[5], &Device::Cpu).unwrap();
+    let start = (start * sigmas[0]).unwrap();
+    // The arithmetic of the first release, spelled out.
+    let (mut x, mut last) = (start.clone(), None::<(Tensor, f64)>);
+    for w in sigmas.windows(2) {
+        let (s, next) = (w[0], w[1]);
+        let clean = two_points(&x, s).unwrap();
+        let guess = match &last {
+            Some((old, before)) if next > 0.0 => {
+                let half = 1.0 / (2.0 * ((before.ln() - s.ln()) / (s.ln() - next.ln())));
+                ((&clean * (1.0 + half)).unwrap() - (old * half).unwrap()).unwrap()
+            }
+            _ => clean.clone(),
+        };
+        let kept = (&x * (next / s)).unwrap();
+        x = (kept + (guess * (1.0 - next / s)).unwrap()).unwrap();
+        last = Some((clean, s));
+    }
+    let got = dpmpp_2m(&two_points, start, &sigmas, &mut quiet).unwrap();
+    assert_eq!(got.to_vec2::<f32>().unwrap(), x.to_vec2::<f32>().unwrap());
+}
