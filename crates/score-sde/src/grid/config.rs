@@ -15,7 +15,8 @@ pub enum SigmaSpacing {
     Karras,
     /// [`exponential`] between the same ends, evenly spaced in log-SNR: `use_exponential_sigmas`, `use_lu_lambdas`.
     Exponential,
-    /// [`flow`] from 1 - 1 / T towards 0, of a process with T steps: `use_flow_sigmas` of DPM-Solver and DEIS.
+    /// [`flow`] from 1 - 1 / T towards 0, of a process with T steps: `use_flow_sigmas` of DPM-Solver.
+    /// Sampling ends at 0.
     Flow,
     /// The same from 1 towards 1 / T: UniPC.
     FlowFromOne,
@@ -136,6 +137,15 @@ impl GridConfig {
                 });
             }
         }
+        let is_flow = matches!(self.sigmas, SigmaSpacing::Flow | SigmaSpacing::FlowFromOne);
+        if is_flow && self.final_sigma == FinalSigma::SigmaMin {
+            return Err(Error::Argument {
+                op: "GridConfig::build",
+                name: "final_sigma",
+                value: "sigma_min, a level of a process's betas".into(),
+                need: "zero for a flow, which has none",
+            });
+        }
         let (train, n) = (table.sigmas().len(), self.steps);
         let kept = |s: &&f64| self.lambda_min.is_none_or(|least| -s.ln() >= least);
         let last = table.sigmas().iter().filter(kept).count();
@@ -208,6 +218,14 @@ mod tests {
         let fails = |config: GridConfig| config.build(&table).unwrap_err().to_string();
         let of = GridConfig::default;
         assert!(fails(GridConfig { steps: 0, ..of() }).contains("steps is 0"));
+        let sigmas = SigmaSpacing::Flow;
+        let final_sigma = FinalSigma::SigmaMin;
+        let flow = GridConfig {
+            sigmas,
+            final_sigma,
+            ..of()
+        };
+        assert!(fails(flow).contains("zero for a flow"));
         assert!(fails(GridConfig { rho: 0.0, ..of() }).contains("rho is 0"));
         assert!(fails(GridConfig { steps: 101, ..of() }).contains("steps is 101"));
     }
