@@ -33,7 +33,7 @@ fn score(sde: Vp) -> impl Fn(&Tensor, &[f64]) -> Result<Tensor> {
 
 fn fill(sde: &Vp, options: &PredictorCorrector, start: Tensor, noise: Noise) -> Vec<Vec<f64>> {
     let n = start.dims()[0];
-    let row = |v: [f64; 2]| Tensor::new(vec![v; n], &Device::Cpu).unwrap();
+    let row = |v: [f64; 2]| Tensor::new(vec![v.to_vec(); n], &Device::Cpu).unwrap();
     let (data, mask) = (row([KNOWN, 0.0]), row([1.0, 0.0]));
     let score = score(*sde);
     let mut quiet = |_: usize, _: &Tensor| Ok(());
@@ -116,8 +116,8 @@ fn inpainting_has_exactly_the_moments_of_its_recursion() {
     let draws = 4 * 30;
     let count = 1 + 2 * draws + 1;
     let unit = |which: [usize; 2]| {
-        let row = |k: usize| which.map(|w| f64::from(u8::from(w == k)));
-        Tensor::new((0..count).map(row).collect::<Vec<[f64; 2]>>(), &Device::Cpu)
+        let row = |k: usize| which.map(|w| f64::from(u8::from(w == k))).to_vec();
+        Tensor::new((0..count).map(row).collect::<Vec<_>>(), &Device::Cpu)
     };
     let mut noise = |i: usize, _: &Tensor| unit([1 + 2 * i, 2 + 2 * i]);
     let start = unit([usize::MAX, 0]).unwrap();
@@ -219,6 +219,7 @@ fn interpolation_follows_the_great_circle_of_latents() {
         }
     }
     assert!(calls > 20);
-    let e = interpolate(&sde, &score, &a, &b, &[1.5], 1e-3, &ode, &mut count).unwrap_err();
+    let mut quiet = |_: usize, _: &Tensor| Ok(());
+    let e = interpolate(&sde, &score, &a, &b, &[1.5], 1e-3, &ode, &mut quiet).unwrap_err();
     assert!(e.to_string().contains("weights"));
 }

@@ -125,7 +125,7 @@ fn a_mixture_has_its_density() {
         // The two directions (1, 1) and (1, -1) together give the exact trace.
         let mut both = |i: usize, x: &Tensor| {
             let row = [1.0, if i == 0 { 1.0 } else { -1.0 }];
-            Tensor::new(vec![row; x.dim(0)?], &Device::Cpu)
+            Tensor::new(vec![row.to_vec(); x.dim(0)?], &Device::Cpu)
         };
         let options = Likelihood {
             probes: 2,
@@ -145,7 +145,7 @@ fn random_directions_are_unbiased() {
     let sde: Process = "vpsde".parse().unwrap();
     let score = mixture_score(sde);
     let n = 1500;
-    let x = Tensor::new(vec![[0.7f64, -0.2]; n], &Device::Cpu).unwrap();
+    let x = Tensor::new(vec![vec![0.7f64, -0.2]; n], &Device::Cpu).unwrap();
     let indices: Vec<u64> = (0..n as u64).collect();
     let want = mixture_density(sde, &[0.7, -0.2], 1e-3);
     for probe in [Probe::Rademacher, Probe::Gaussian] {
