@@ -8,6 +8,7 @@ pub mod edm;
 pub mod error;
 pub mod likelihood;
 pub mod ode;
+mod pictures;
 pub mod sampler;
 pub mod sde;
 pub mod unet;
