@@ -6,6 +6,7 @@ pub mod diffusion;
 pub mod edm;
 pub mod error;
 pub mod sampler;
+pub mod sde;
 pub mod theory;
 pub mod unet;
 
