@@ -28,6 +28,9 @@ pub struct Details {
     pub conditional: Spectrum,
     /// Their law alone.
     pub marginal: Spectrum,
+    /// What the orientations' coefficients were divided by: their standard deviations. First the one that is high along a
+    /// row (PyWavelets' cV), then that along a column (cH), then the diagonal.
+    pub std: [f64; 3],
 }
 
 impl Field {
@@ -144,6 +147,7 @@ impl Field {
         let details = Details {
             conditional: Spectrum::of_modes(conditional)?.grouped(GROUP),
             marginal: Spectrum::of_modes(marginal)?.grouped(GROUP),
+            std: scale.map(|s| 1.0 / s),
         };
         let size = half;
         Ok((Self { size, power: low }, details))
@@ -203,7 +207,7 @@ fn responses(filter: &[f64], n: usize) -> Result<Vec<(f64, f64)>> {
     Ok(pairs)
 }
 
-/// H D H^T for H = R(rows) x R(columns): bands LL, then the low rows' and the high rows' details.
+/// H D H^T for H = R(rows) x R(columns): bands LL, then high along rows, along columns, along both.
 fn band_covariance(rows: (f64, f64), columns: (f64, f64), d: [f64; 4]) -> [[f64; 4]; 4] {
     let r = |(a, b): (f64, f64)| [[a, b], [b, -a]];
     let (y, x) = (r(rows), r(columns));
