@@ -69,7 +69,11 @@ fn decays_are_those_of_diffusers() {
 #[test]
 fn an_average_is_that_of_score_sde() {
     let want = numbers(&cases()["score_sde"]);
-    let got = average(EmaDecay::ScoreSde(0.75), 0.7, (1..=30).map(|n| f64::from(n).sin()));
+    let got = average(
+        EmaDecay::ScoreSde(0.75),
+        0.7,
+        (1..=30).map(|n| f64::from(n).sin()),
+    );
     for (a, b) in got.iter().zip(&want) {
         assert!((a - b).abs() < 1e-6, "{a} {b}");
     }
@@ -137,12 +141,20 @@ fn widths_and_exponents_belong_together() {
             panic!("{case}")
         };
         let got = power_gamma(sigma).unwrap();
-        assert!((got - gamma).abs() < 1e-9 * gamma.max(1.0), "{sigma}: {got} {gamma}");
+        assert!(
+            (got - gamma).abs() < 1e-9 * gamma.max(1.0),
+            "{sigma}: {got} {gamma}"
+        );
         assert!((power_sigma_rel(got) - sigma).abs() < 1e-14);
     }
     assert!(power_gamma(1.0 / 12f64.sqrt()).unwrap() < 1e-6);
     for bad in [0.0, -0.1, 0.3, f64::NAN] {
-        assert!(power_gamma(bad).unwrap_err().to_string().contains("sigma_rel"));
+        assert!(
+            power_gamma(bad)
+                .unwrap_err()
+                .to_string()
+                .contains("sigma_rel")
+        );
     }
 }
 

@@ -19,10 +19,8 @@ pub struct Profile {
 
 impl Profile {
     fn check(&self, what: &str) -> Result<()> {
-        let fine = self.step > 0.0
-            && self.step.is_finite()
-            && self.gamma >= 0.0
-            && self.gamma.is_finite();
+        let fine =
+            self.step > 0.0 && self.step.is_finite() && self.gamma >= 0.0 && self.gamma.is_finite();
         if fine {
             return Ok(());
         }
@@ -59,7 +57,10 @@ pub fn power_sigma_rel(gamma: f64) -> f64 {
 /// A width not in (0, 1 / sqrt(12)].
 pub fn power_gamma(sigma_rel: f64) -> Result<f64> {
     if !(sigma_rel > 0.0 && sigma_rel <= widest()) {
-        bail!("power_gamma: sigma_rel is {sigma_rel}, it must be in (0, {}]", widest())
+        bail!(
+            "power_gamma: sigma_rel is {sigma_rel}, it must be in (0, {}]",
+            widest()
+        )
     }
     // The width falls as gamma grows, and is below 1 / gamma.
     let (mut low, mut high) = (0.0, 1.0 / sigma_rel);
@@ -137,10 +138,7 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
 ///
 /// # Errors
 /// As many weights as sets not given, a name that a set lacks or has in another shape.
-pub fn mix(
-    sets: &[HashMap<String, Tensor>],
-    weights: &[f64],
-) -> Result<HashMap<String, Tensor>> {
+pub fn mix(sets: &[HashMap<String, Tensor>], weights: &[f64]) -> Result<HashMap<String, Tensor>> {
     let Some(first) = sets.first() else {
         bail!("mix: no sets of tensors")
     };
@@ -152,7 +150,10 @@ pub fn mix(
         let mut sum = vec![0f64; like.elem_count()];
         for (set, weight) in sets.iter().zip(weights) {
             let Some(t) = set.get(name).filter(|t| t.shape() == like.shape()) else {
-                bail!("mix: {name} is missing from a set or has another shape than {:?}", like.shape())
+                bail!(
+                    "mix: {name} is missing from a set or has another shape than {:?}",
+                    like.shape()
+                )
             };
             let host = t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
             for (s, v) in sum.iter_mut().zip(host.flatten_all()?.to_vec1::<f64>()?) {
@@ -160,7 +161,10 @@ pub fn mix(
             }
         }
         let sum: Vec<f32> = sum.into_iter().map(|v| v as f32).collect();
-        mixed.insert(name.clone(), Tensor::from_vec(sum, like.shape(), &Device::Cpu)?);
+        mixed.insert(
+            name.clone(),
+            Tensor::from_vec(sum, like.shape(), &Device::Cpu)?,
+        );
     }
     Ok(mixed)
 }

@@ -66,7 +66,9 @@ fn first_orders() -> Result<()> {
 
 fn terms() -> Result<Chart> {
     println!("\nthe divergence in nats and its parts; T horizon, N steps, delta = T / N\n");
-    println!("| spectrum | d | T | N | KL | horizon alone | E_T | steps alone | first order | E_delta, exact c | E_delta, printed |");
+    println!(
+        "| spectrum | d | T | N | KL | horizon alone | E_T | steps alone | first order | E_delta, exact c | E_delta, printed |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let cases = [
         ("all 1", Spectrum::new(&[1.0; 16])?),
@@ -92,7 +94,9 @@ fn terms() -> Result<Chart> {
         }
     }
     let spectrum = Spectrum::two(10.0)?;
-    let steps: Vec<usize> = (0..=24).map(|i| (10f64 * 10f64.powf(i as f64 / 8.0)) as usize).collect();
+    let steps: Vec<usize> = (0..=24)
+        .map(|i| (10f64 * 10f64.powf(i as f64 / 8.0)) as usize)
+        .collect();
     let curve = |name: &str, g: &dyn Fn(&Terms) -> f64| Curve {
         name: name.into(),
         dashed: !name.starts_with("exact"),
@@ -141,16 +145,26 @@ fn steps_of_kappa() -> Result<Chart> {
     let mut curves = Vec::new();
     for (name, family) in FAMILIES {
         for per_dimension in [false, true] {
-            let scope = if per_dimension { "per dimension" } else { "in all" };
+            let scope = if per_dimension {
+                "per dimension"
+            } else {
+                "in all"
+            };
             println!("\nsteps needed for a divergence of at most epsilon nats {scope}: {name}\n");
-            println!("| kappa | d | eps 0.1 | 0.01 | 0.001 | 0.0001 | N ~ eps^ |\n|---|---|---|---|---|---|---|");
+            println!(
+                "| kappa | d | eps 0.1 | 0.01 | 0.001 | 0.0001 | N ~ eps^ |\n|---|---|---|---|---|---|---|"
+            );
             let mut rows = Vec::new();
             for kappa in KAPPAS {
                 let spectrum = family(kappa)?;
                 let d = spectrum.dimension();
                 let row = row(&spectrum, if per_dimension { d } else { 1.0 })?;
                 let points = beyond(10, BOUNDS.iter().copied().zip(row.iter().copied()));
-                println!("| {kappa} | {d} | {} | {:.2} |", cells(&row), power_fit(&points));
+                println!(
+                    "| {kappa} | {d} | {} | {:.2} |",
+                    cells(&row),
+                    power_fit(&points)
+                );
                 rows.push(row);
             }
             let column = |i: usize| beyond(10, KAPPAS.iter().zip(&rows).map(|(k, r)| (*k, r[i])));
@@ -170,7 +184,9 @@ fn steps_of_kappa() -> Result<Chart> {
     curves.push(Curve {
         name: "the bound's kappa^3".into(),
         dashed: true,
-        points: [1.0, 4.0, 16.0, 64.0].map(|r| (x0 * r, y0 * r.powi(3))).into(),
+        points: [1.0, 4.0, 16.0, 64.0]
+            .map(|r| (x0 * r, y0 * r.powi(3)))
+            .into(),
     });
     Ok(Chart {
         title: "steps for a divergence of 0.001 nats".into(),
@@ -183,7 +199,9 @@ fn steps_of_kappa() -> Result<Chart> {
 fn pictures() -> Result<Chart> {
     let bounds = &BOUNDS[1..3];
     println!("\npictures with spectrum 1/|w|^2: condition numbers\n");
-    println!("| size | pixels | low band, 2 levels | details given low, finest to coarsest (Haar) | low band 8 x 8 | details (db2) |");
+    println!(
+        "| size | pixels | low band, 2 levels | details given low, finest to coarsest (Haar) | low band 8 x 8 | details (db2) |"
+    );
     println!("|---|---|---|---|---|---|");
     let mut all = Vec::new();
     for size in SIZES {
@@ -193,7 +211,9 @@ fn pictures() -> Result<Chart> {
         let (_, smoother) = field.pyramid(&db2(), levels)?;
         let second = field.pyramid(&HAAR, 2)?.0;
         let kappas = |details: &[score_sde::theory::Details]| {
-            let each = details.iter().map(|d| format!("{:.1}", d.conditional.condition()));
+            let each = details
+                .iter()
+                .map(|d| format!("{:.1}", d.conditional.condition()));
             each.collect::<Vec<_>>().join(" ")
         };
         println!(
@@ -213,14 +233,21 @@ fn pictures() -> Result<Chart> {
     let mut curves = Vec::new();
     for (scope, per_pixel) in [("per pixel", true), ("in all", false)] {
         println!("\nsteps needed for a divergence of at most epsilon nats {scope}\n");
-        println!("| size | pixels, {0} | {1} | wavelets, {0} | {1} | low band of 2 levels, {0} | {1} |\n|---|---|---|---|---|---|---|",
-            bound(bounds[0], per_pixel), bound(bounds[1], per_pixel));
+        println!(
+            "| size | pixels, {0} | {1} | wavelets, {0} | {1} | low band of 2 levels, {0} | {1} |\n|---|---|---|---|---|---|---|",
+            bound(bounds[0], per_pixel),
+            bound(bounds[1], per_pixel)
+        );
         let mut columns = vec![Vec::new(); 6];
         for (size, (pixels, second, joint)) in SIZES.iter().zip(&all) {
             let mut cells = Vec::new();
             for (k, spectrum) in [pixels, joint, second].into_iter().enumerate() {
                 for (j, e) in bounds.iter().enumerate() {
-                    let target = if per_pixel { e * spectrum.dimension() } else { 1e4 * e };
+                    let target = if per_pixel {
+                        e * spectrum.dimension()
+                    } else {
+                        1e4 * e
+                    };
                     let found = steps_needed(spectrum, target, LIMIT)?;
                     cells.push(found.map_or("-".into(), |s| s.steps.to_string()));
                     columns[2 * k + j].extend(found.map(|s| (*size as f64, s.steps as f64)));
@@ -228,10 +255,17 @@ fn pictures() -> Result<Chart> {
             }
             println!("| {size} | {} |", cells.join(" | "));
         }
-        let fits: Vec<String> = columns.iter().map(|c| format!("{:.2}", power_fit(c))).collect();
+        let fits: Vec<String> = columns
+            .iter()
+            .map(|c| format!("{:.2}", power_fit(c)))
+            .collect();
         println!("| N ~ size^ | {} |", fits.join(" | "));
         if per_pixel {
-            let names = ["pixels", "wavelets, same steps in every band", "low band of 2 levels"];
+            let names = [
+                "pixels",
+                "wavelets, same steps in every band",
+                "low band of 2 levels",
+            ];
             for (k, name) in names.into_iter().enumerate() {
                 curves.push(Curve {
                     name: name.into(),

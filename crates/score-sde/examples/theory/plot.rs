@@ -55,10 +55,15 @@ impl Ranged for Decades {
     fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
         // Decades alone, with 2 and 5 between if there are few.
         let few = self.0.end - self.0.start < 2.5;
-        let inner: &[f64] = if few { &[0.0, 0.30103, 0.69897] } else { &[0.0] };
+        let inner: &[f64] = if few {
+            &[0.0, 0.30103, 0.69897]
+        } else {
+            &[0.0]
+        };
         let all = self.0.start.floor() as i32..=self.0.end.ceil() as i32;
         let all = all.flat_map(|k| inner.iter().map(move |i| f64::from(k) + i));
-        all.filter(|v| *v >= self.0.start && *v <= self.0.end).collect()
+        all.filter(|v| *v >= self.0.start && *v <= self.0.end)
+            .collect()
     }
     fn range(&self) -> Range<f64> {
         self.0.clone()
@@ -80,7 +85,9 @@ impl ValueFormatter<f64> for Decades {
 fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values
         .map(f64::log10)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(v), h.max(v))
+        });
     let air = 0.04 * (high - low).max(0.1);
     low - air..high + air
 }
@@ -110,8 +117,11 @@ pub fn draw(path: &Path, chart: &Chart) -> Result<(), Box<dyn Error>> {
             .draw()?;
         for (curve, colour) in chart.curves.iter().zip(COLOURS) {
             let style = colour.stroke_width(2);
-            let line: Vec<(f64, f64)> =
-                curve.points.iter().map(|p| (p.0.log10(), p.1.log10())).collect();
+            let line: Vec<(f64, f64)> = curve
+                .points
+                .iter()
+                .map(|p| (p.0.log10(), p.1.log10()))
+                .collect();
             let drawn = if curve.dashed {
                 axes.draw_series(DashedLineSeries::new(line, 7, 5, style))?
             } else {
@@ -133,8 +143,12 @@ pub fn draw(path: &Path, chart: &Chart) -> Result<(), Box<dyn Error>> {
     // Whole or not at all.
     let part = path.with_extension("png.tmp");
     let file = std::io::BufWriter::new(std::fs::File::create(&part)?);
-    PngEncoder::new_with_quality(file, CompressionType::Best, FilterType::NoFilter)
-        .write_image(&pixels, SIZE.0, SIZE.1, ExtendedColorType::Rgb8)?;
+    PngEncoder::new_with_quality(file, CompressionType::Best, FilterType::NoFilter).write_image(
+        &pixels,
+        SIZE.0,
+        SIZE.1,
+        ExtendedColorType::Rgb8,
+    )?;
     std::fs::rename(part, path)?;
     Ok(())
 }

@@ -18,7 +18,7 @@ impl Outcome {
         let v = self.variance;
         let missed = 1.0 - self.mean_ratio;
         let kl = 0.5 * (f((mode.variance - v) / v) + mode.mean_square * missed * missed / v);
-        // A step too large for a mode blows its variance up: beyond f64, the ratio underflows to 0 or NaN.
+        // Steps far above 1 can blow the variance up beyond f64.
         if kl.is_nan() { f64::INFINITY } else { kl }
     }
 }
@@ -66,7 +66,7 @@ fn run(spectrum: &Spectrum, horizon: f64, steps: usize, start: Start) -> Vec<Out
 }
 
 /// The divergence KL(p | p~) in nats of the data's law p from that of the reverse process's result: `steps` Euler-Maruyama
-/// steps from `horizon`. Infinite where a step is so large that the result leaves f64.
+/// steps from `horizon`. Infinite where steps are so large that the result leaves f64.
 pub fn kl(spectrum: &Spectrum, horizon: f64, steps: usize) -> f64 {
     total(spectrum, &outcome(spectrum, horizon, steps))
 }

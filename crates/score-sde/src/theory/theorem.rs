@@ -61,9 +61,7 @@ impl Terms {
         Self {
             kl: kl(spectrum, horizon, steps),
             horizon: horizon_kl(spectrum, horizon),
-            theorem_horizon: f(
-                (-4.0 * horizon).exp() * spectrum.trace(|l| (l - 1.0) * l).abs()
-            ),
+            theorem_horizon: f((-4.0 * horizon).exp() * spectrum.trace(|l| (l - 1.0) * l).abs()),
             step: step_kl(spectrum, horizon, steps),
             step_first_order: spectrum.trace(part),
             theorem_step: f(delta * spectrum.trace(first_order).abs()),
