@@ -146,7 +146,7 @@ fn the_minimiser_on_a_gaussian_is_the_true_score() {
             } else {
                 m.std / variance
             };
-            let best = |x: &Tensor| x * per_x;
+            let best = |x: &Tensor| -> Result<Tensor> { x * per_x };
             for weighting in [Weighting::Variance, Weighting::Likelihood] {
                 let o = ScoreMatching {
                     weighting,
@@ -174,7 +174,7 @@ fn the_minimiser_on_a_gaussian_is_the_true_score() {
 #[test]
 fn every_target_has_its_conditional_mean_as_minimiser_and_weights_agree() {
     let (v, t, sde) = (0.3, 0.2, Vp::default());
-    let m = Sde::marginal(&sde, t);
+    let m = sde.marginal(t);
     let variance = m.signal * m.signal * v + m.std * m.std;
     let (x0, epsilon) = (m.signal * v / variance, m.std / variance);
     let weights = [
@@ -195,7 +195,7 @@ fn every_target_has_its_conditional_mean_as_minimiser_and_weights_agree() {
                 weight,
                 ..Prediction::new(sde, target)
             };
-            let best = |x: &Tensor| x * per_x;
+            let best = |x: &Tensor| -> Result<Tensor> { x * per_x };
             let (loss, slope) = at(&o, &best, 1.0, v, t);
             assert!(slope.abs() < 1e-9, "{target:?} {weight:?}: {slope}");
             losses.push(loss);
@@ -439,7 +439,7 @@ fn bad_arguments_are_told() {
     };
     says(bad.losses(&zero, x0, &[0.1; 3], noise), "gamma: 0.0");
     let clean = Prediction {
-        weight: Weight::MinSnr { gamma: 5.0 },
+        weight: Weight::P2 { k: 1.0, gamma: 1.0 },
         ..Prediction::new(Vp::default(), Target::Epsilon)
     };
     says(

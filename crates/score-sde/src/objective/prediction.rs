@@ -15,7 +15,7 @@ pub trait Forward {
     ///
     /// # Errors
     /// A time outside the process.
-    fn marginal(&self, t: Self::Time) -> Result<Marginal>;
+    fn perturbation(&self, t: Self::Time) -> Result<Marginal>;
 
     /// What the network is shown.
     fn label(&self, t: Self::Time) -> f64;
@@ -33,7 +33,7 @@ fn refuse<T>(op: &'static str, value: String, need: &'static str) -> Result<T> {
 impl<S: Sde> Forward for S {
     type Time = f64;
 
-    fn marginal(&self, t: f64) -> Result<Marginal> {
+    fn perturbation(&self, t: f64) -> Result<Marginal> {
         if !(t >= 0.0 && t <= self.end()) {
             return refuse("Forward", t.to_string(), "in 0 to the end of the process");
         }
@@ -49,7 +49,7 @@ impl<S: Sde> Forward for S {
 impl Forward for GaussianDiffusion {
     type Time = usize;
 
-    fn marginal(&self, t: usize) -> Result<Marginal> {
+    fn perturbation(&self, t: usize) -> Result<Marginal> {
         match self.coefficients().alphas_cumprod.get(t) {
             None => refuse("Forward", t.to_string(), "below the number of steps"),
             Some(bar) => Ok(Marginal {
@@ -71,7 +71,7 @@ pub struct NoiseLevels(pub Ve);
 impl Forward for NoiseLevels {
     type Time = usize;
 
-    fn marginal(&self, t: usize) -> Result<Marginal> {
+    fn perturbation(&self, t: usize) -> Result<Marginal> {
         match self.0.num_scales.checked_sub(t + 1) {
             None => refuse("NoiseLevels", t.to_string(), "below the number of scales"),
             Some(i) => Ok(Marginal {
@@ -224,7 +224,7 @@ impl<F: Forward> Objective for Prediction<F> {
         self.weight.check()?;
         let at: Vec<Marginal> = t
             .iter()
-            .map(|&t| self.forward.marginal(t))
+            .map(|&t| self.forward.perturbation(t))
             .collect::<Result<_>>()?;
         let unit = |m: &Marginal| (m.signal.powi(2) + m.std.powi(2) - 1.0).abs() < 1e-6;
         if self.target == Target::V && !at.iter().all(unit) {
