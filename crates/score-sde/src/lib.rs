@@ -2,10 +2,13 @@
 
 #![doc = include_str!("../README.md")]
 
+pub mod control;
 pub mod diffusion;
 pub mod edm;
 pub mod error;
+pub mod likelihood;
 pub mod objective;
+pub mod ode;
 pub mod sampler;
 pub mod sde;
 pub mod theory;

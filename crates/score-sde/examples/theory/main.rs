@@ -184,9 +184,7 @@ fn steps_of_kappa() -> Result<Chart> {
     curves.push(Curve {
         name: "the bound's kappa^3".into(),
         dashed: true,
-        points: [1.0, 4.0, 16.0]
-            .map(|r| (x0 * r, y0 * r.powi(3)))
-            .into(),
+        points: [1.0, 4.0, 16.0].map(|r| (x0 * r, y0 * r.powi(3))).into(),
     });
     Ok(Chart {
         title: "steps for a divergence of 0.001 nats".into(),

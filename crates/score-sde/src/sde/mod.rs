@@ -11,6 +11,7 @@
 //! Coefficients are f64 functions of t; tensors are (N, ...), one picture per row, f32 or f64.
 
 mod adapters;
+mod bands;
 mod process;
 mod reverse;
 mod score;
@@ -19,6 +20,7 @@ mod ve;
 mod vp;
 
 pub use adapters::{DenoiserScore, ScoreDenoiser};
+pub use bands::{BandScore, Bands, JoinedScore};
 pub use process::Process;
 pub use reverse::Reverse;
 pub use score::{Labels, NetworkScore, Query, Score};
@@ -116,8 +118,11 @@ pub trait Sde {
         1.0
     }
 
-    /// How a network trained as score_sde does it is asked for the score at time t.
-    fn query(&self, t: f64, labels: Labels) -> Query;
+    /// How a network trained as score_sde does it is asked for the score at time t: by default one that predicts noise
+    /// and sees 999 t, whatever `labels` say.
+    fn query(&self, t: f64, _labels: Labels) -> Query {
+        Query::noise(t, self.marginal(t).std)
+    }
 
     /// Standard deviation of the prior, the distribution that sampling starts from: x = prior_std * noise.
     fn prior_std(&self) -> f64 {
