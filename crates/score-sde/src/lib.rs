@@ -7,10 +7,12 @@ pub mod diffusion;
 pub mod edm;
 pub mod error;
 pub mod likelihood;
+pub mod objective;
 pub mod ode;
 mod pictures;
 pub mod sampler;
 pub mod sde;
+pub mod theory;
 pub mod unet;
 
 pub use diffusion::{DiffusionConfig, GaussianDiffusion};
