@@ -14,7 +14,8 @@ pub enum Layout {
     Plain,
     /// `torch.optim.swa_utils.AveragedModel`: `n_averaged` and names that begin with `module.`.
     Averaged,
-    /// score_sde: `model`, whose names begin with `module.`, and `ema` with the averages of its trainable parameters.
+    /// score_sde: `model`, whose names begin with `module.`, and mostly `ema` with the averages of its trainable
+    /// parameters.
     ScoreSde,
     /// `model_state_dict`, and perhaps `ema_state_dict` as an averaged model.
     Pair,
@@ -46,7 +47,8 @@ impl Checkpoint {
             ));
         };
         let dict = |key: &str| root.get(key).and_then(Value::as_dict);
-        if dict("model").is_some() && shadow(root).is_some() {
+        let parallel = |model: &Dict| model.iter().all(|(name, _)| name.to_string().starts_with("module."));
+        if dict("model").is_some_and(|model| shadow(root).is_some() || parallel(model)) {
             Ok(Layout::ScoreSde)
         } else if dict("model_state_dict").is_some() {
             Ok(Layout::Pair)
@@ -77,13 +79,13 @@ impl Checkpoint {
                 self.part("ema_state_dict.")?.unwrapped()
             }
             (Layout::Pair, _) => self.part("model_state_dict.")?.unwrapped(),
-            (Layout::ScoreSde, Parameters::Trained) => self.part("model.")?.unwrapped(),
-            (Layout::ScoreSde, Parameters::Averaged) => {
+            (Layout::ScoreSde, Parameters::Averaged) if self.has("ema.shadow_params.") => {
                 let averages = self.part("ema.shadow_params.")?;
                 let model = self.part("model.")?.unwrapped()?;
                 let averages = averages.iter().map(|(_, t)| t.clone()).collect();
                 model.with_averages(averages, &|name, t| !is_trained(name, t))
             }
+            (Layout::ScoreSde, _) => self.part("model.")?.unwrapped(),
         }
     }
 

@@ -54,9 +54,9 @@ impl Storage {
         file: &Bytes,
         span: Range<usize>,
         length: usize,
-        checksum: u32,
+        checksum: Option<u32>,
     ) -> Result<Self, String> {
-        let mut storage = Self::plain(key, file, span, Some(checksum))?;
+        let mut storage = Self::plain(key, file, span, checksum)?;
         storage.inflates_to = Some(length);
         Ok(storage)
     }

@@ -32,8 +32,8 @@ pub struct Record {
     pub deflated: bool,
     /// The number of bytes once inflated.
     pub length: usize,
-    /// Their CRC-32.
-    pub checksum: u32,
+    /// Their CRC-32; none where the writer left it out, as PyTorch does when asked to.
+    pub checksum: Option<u32>,
 }
 
 impl Archive {
@@ -122,23 +122,30 @@ fn directory(bytes: &[u8]) -> Result<(Range<usize>, u64), String> {
     if disks.iter().any(|d| !matches!(d, Ok(0 | 0xffff))) {
         return Err("the archive is spread over several files".into());
     }
-    let mut count = number::<2>(bytes, end + 10)?;
-    let mut length = number::<4>(bytes, end + 12)?;
-    let mut start = number::<4>(bytes, end + 16)?;
+    let mut fields = [
+        (number::<2>(bytes, end + 10)?, 0xffff),      // records
+        (number::<4>(bytes, end + 12)?, 0xffff_ffff), // length of the directory
+        (number::<4>(bytes, end + 16)?, 0xffff_ffff), // its place
+    ];
     let mut limit = end;
-    if count == 0xffff || length == 0xffff_ffff || start == 0xffff_ffff {
-        let locator = end
-            .checked_sub(20)
-            .filter(|&at| number::<4>(bytes, at) == Ok(0x0706_4b50))
-            .ok_or("the archive has no 64-bit locator")?;
+    let locator = end
+        .checked_sub(20)
+        .filter(|&at| number::<4>(bytes, at) == Ok(0x0706_4b50));
+    // PyTorch writes the 64-bit end record always, needed or not.
+    if let Some(locator) = locator {
         limit = size(number::<8>(bytes, locator + 8)?)?;
         if limit >= locator || number::<4>(bytes, limit)? != 0x0606_4b50 {
             return Err("the archive's 64-bit end record is not where it should be".into());
         }
-        count = number::<8>(bytes, limit + 32)?;
-        length = number::<8>(bytes, limit + 40)?;
-        start = number::<8>(bytes, limit + 48)?;
+        for ((field, most), at) in fields.iter_mut().zip([32, 40, 48]) {
+            let wide = number::<8>(bytes, limit + at)?;
+            if *field != *most && *field != wide {
+                return Err("the archive's two end records do not agree".into());
+            }
+            *field = wide;
+        }
     }
+    let [count, length, start] = fields.map(|(value, _)| value);
     let (start, length) = (size(start)?, size(length)?);
     if start.checked_add(length) != Some(limit) {
         return Err(format!(
@@ -186,7 +193,7 @@ fn record(
             )));
         }
     };
-    let checksum = number::<4>(bytes, at + 16)? as u32;
+    let checksum = Some(number::<4>(bytes, at + 16)? as u32).filter(|&sum| sum != 0);
     let mut fields = [
         number::<4>(bytes, at + 24)?, // inflated length
         number::<4>(bytes, at + 20)?, // length in the archive

@@ -573,6 +573,7 @@ impl Freeze<'_> {
                 }
                 Value::Dict(Arc::new(dict))
             }
+            Node::Global(Global::Dtype(name, _)) => Value::Str(format!("torch.{name}").into()),
             other => {
                 return Err(Fault::Refused(format!("{} as a value", other.kind())));
             }

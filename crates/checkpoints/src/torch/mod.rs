@@ -88,7 +88,7 @@ fn storage(file: &Bytes, record: &Record, key: &str) -> Result<Storage, String> 
     if record.deflated {
         Storage::deflated(key, file, span, record.length, checksum)
     } else {
-        Storage::plain(key, file, span, Some(checksum))
+        Storage::plain(key, file, span, checksum)
     }
 }
 
@@ -111,7 +111,7 @@ fn contents<'a>(
     } else {
         Cow::Borrowed(raw)
     };
-    if crc32fast::hash(&bytes) != record.checksum {
+    if record.checksum.is_some_and(|sum| crc32fast::hash(&bytes) != sum) {
         return Err(format!(
             "the checksum of record {name} is not that of its bytes: the file is damaged"
         ));
