@@ -24,6 +24,19 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// All of these bytes.
+    pub fn of_bytes(key: &str, bytes: Bytes) -> Self {
+        Self {
+            key: key.into(),
+            span: 0..bytes.len(),
+            file: bytes,
+            inflates_to: None,
+            inflated: OnceLock::new(),
+            checksum: None,
+            checked: OnceLock::new(),
+        }
+    }
+
     /// The bytes of `file` in `span`, which must lie in it; `checksum` is their CRC-32 where the file says it.
     pub(crate) fn plain(
         key: &str,
@@ -38,13 +51,9 @@ impl Storage {
             ));
         }
         Ok(Self {
-            key: key.into(),
-            file: file.clone(),
             span,
-            inflates_to: None,
-            inflated: OnceLock::new(),
             checksum,
-            checked: OnceLock::new(),
+            ..Self::of_bytes(key, file.clone())
         })
     }
 

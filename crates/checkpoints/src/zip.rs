@@ -44,10 +44,12 @@ impl Archive {
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let (directory, count) = directory(bytes)?;
         let mut records = HashMap::new();
+        let mut places = Vec::new();
         let mut at = directory.start;
         for _ in 0..count {
-            let (name, record, next) = record(bytes, at, &directory)?;
+            let (name, record, header, next) = record(bytes, at, &directory)?;
             at = next;
+            places.push((header..record.span.end, name.clone()));
             match records.entry(name) {
                 Entry::Vacant(free) => free.insert(record),
                 Entry::Occupied(taken) => {
@@ -61,10 +63,8 @@ impl Archive {
                 directory.end
             ));
         }
-        let mut spans: Vec<(&Range<usize>, &String)> =
-            records.iter().map(|(name, r)| (&r.span, name)).collect();
-        spans.sort_by_key(|(span, _)| (span.start, span.end));
-        for pair in spans.windows(2) {
+        places.sort_by_key(|(place, _)| (place.start, place.end));
+        for pair in places.windows(2) {
             if let [(a, first), (b, second)] = pair
                 && a.end > b.start
             {
@@ -160,12 +160,12 @@ fn directory(bytes: &[u8]) -> Result<(Range<usize>, u64), String> {
     Ok((start..limit, count))
 }
 
-/// The record that the directory has at `at`, and where the next one begins.
+/// The record that the directory has at `at`, where its own header is, and where the next one begins.
 fn record(
     bytes: &[u8],
     at: usize,
     directory: &Range<usize>,
-) -> Result<(String, Record, usize), String> {
+) -> Result<(String, Record, usize, usize), String> {
     if number::<4>(bytes, at)? != 0x0201_4b50 {
         return Err(format!("the archive's directory is damaged at {at}"));
     }
@@ -243,7 +243,7 @@ fn record(
         length,
         checksum,
     };
-    Ok((name.to_owned(), record, next))
+    Ok((name.to_owned(), record, header, next))
 }
 
 /// Replaces the fields that do not fit 32 bits by those of the 64-bit extra field, which holds only those.

@@ -2,11 +2,15 @@
 
 use crate::checkpoint::WEIGHTS;
 
+/// Folder and file.
+fn parts(name: &str) -> (&str, &str) {
+    name.rsplit_once('/').unwrap_or(("", name))
+}
+
 /// The files that loading a model needs: configurations, and in each folder the best form of the weights. Pictures,
 /// texts, and the same weights in other forms are left out.
 pub fn select<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let names: Vec<&str> = names.into_iter().collect();
-    let parts = |name: &'a str| name.rsplit_once('/').unwrap_or(("", name));
     let mut chosen: Vec<&str> = Vec::new();
     let mut folders: Vec<&str> = names.iter().map(|name| parts(name).0).collect();
     folders.sort_unstable();
