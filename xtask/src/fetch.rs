@@ -81,7 +81,10 @@ fn fetch(hub: &Hub, place: &Place, entry: Option<&Entry>, files: &[String]) -> R
     let (folder, model) = match place {
         Place::Folder(folder) => {
             if let Some(missing) = missing_file(folder, entry) {
-                bail!("{} is missing; this repository should hold it", missing.display());
+                bail!(
+                    "{} is missing; this repository should hold it",
+                    missing.display()
+                );
             }
             (folder.clone(), folder.display().to_string())
         }
@@ -130,7 +133,9 @@ fn list(manifest: &Manifest, hub: &Hub) -> Result<String> {
                 missing_file(&folder, Some(entry)).is_none(),
             ),
         };
-        let size = entry.megabytes.map_or(String::new(), |m| format!(", {m} MB"));
+        let size = entry
+            .megabytes
+            .map_or(String::new(), |m| format!(", {m} MB"));
         let here = if here { ", here" } else { "" };
         text += &format!(
             "{}\n    {}\n    {}\n    {place}, {}{size}{here}\n",
@@ -202,7 +207,9 @@ impl Progress for Bars {
                 self.line(&format!("{reason}; again in {} s", wait.as_secs_f64()));
             }
             Event::Waiting { file } => {
-                self.line(&format!("waiting for another process that downloads {file}"));
+                self.line(&format!(
+                    "waiting for another process that downloads {file}"
+                ));
             }
             Event::Done { .. } => self.clear(),
             _ => {}
@@ -220,7 +227,14 @@ mod tests {
         assert!(manifest.models.len() >= 10);
         let (place, entry) = find(&manifest, "ddpm-cat-256").unwrap();
         assert_eq!(place, Place::Hub("google/ddpm-cat-256".parse().unwrap()));
-        assert_eq!(find(&manifest, "google/ddpm-cat-256").unwrap().1.unwrap().name, entry.unwrap().name);
+        assert_eq!(
+            find(&manifest, "google/ddpm-cat-256")
+                .unwrap()
+                .1
+                .unwrap()
+                .name,
+            entry.unwrap().name
+        );
         assert!(find(&manifest, "a/b@c").unwrap().1.is_none());
         let error = find(&manifest, "dog").unwrap_err().to_string();
         assert!(error.contains("known are afhq-cat-128"), "{error}");

@@ -68,7 +68,10 @@ impl Target {
 
 /// Runs until time is up; an input that a reader falls over is written and is an error.
 pub fn run(arguments: &Fuzz) -> Result<()> {
-    let corpus = corpus(Path::new("crates/checkpoints/fuzz/corpus"), arguments.target)?;
+    let corpus = corpus(
+        Path::new("crates/checkpoints/fuzz/corpus"),
+        arguments.target,
+    )?;
     let began = Instant::now();
     let mut random = Random(arguments.seed | 1);
     let mut count = 0u64;
@@ -79,12 +82,24 @@ pub fn run(arguments: &Fuzz) -> Result<()> {
         if done.is_err() || start.elapsed() > MOST_TIME {
             let out = &arguments.out;
             fs::write(out, &input).with_context(|| format!("cannot write {}", out.display()))?;
-            let what = if done.is_err() { "panicked" } else { "took long" };
-            bail!("{} {what} on input {count}, which is now {}", arguments.target.name(), out.display());
+            let what = if done.is_err() {
+                "panicked"
+            } else {
+                "took long"
+            };
+            bail!(
+                "{} {what} on input {count}, which is now {}",
+                arguments.target.name(),
+                out.display()
+            );
         }
         count += 1;
     }
-    println!("{}: {count} inputs in {} s", arguments.target.name(), arguments.seconds);
+    println!(
+        "{}: {count} inputs in {} s",
+        arguments.target.name(),
+        arguments.seconds
+    );
     Ok(())
 }
 
@@ -95,7 +110,10 @@ fn corpus(folder: &Path, target: Target) -> Result<Vec<Vec<u8>>> {
         .with_context(|| format!("cannot read {}; run it in the repository", folder.display()))?;
     let mut paths = list.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
-    let files = paths.iter().map(|path| Ok(fs::read(path)?)).collect::<Result<Vec<_>>>()?;
+    let files = paths
+        .iter()
+        .map(|path| Ok(fs::read(path)?))
+        .collect::<Result<Vec<_>>>()?;
     ensure!(!files.is_empty(), "{} is empty", folder.display());
     Ok(files)
 }

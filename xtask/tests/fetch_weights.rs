@@ -7,8 +7,8 @@ mod server;
 use server::{COMMIT, Repo, Server, faithful, sha256};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
@@ -38,15 +38,27 @@ fn a_model_is_fetched_and_the_command_for_it_is_told() {
     let hub = model.hub(&store, faithful);
     let home = tempfile::tempdir().unwrap();
     let (code, out, err) = run(xtask(&hub, home.path()).arg("o/m"));
-    assert_eq!((code, err.as_str()), (Some(0), ""), "quiet without a terminal");
+    assert_eq!(
+        (code, err.as_str()),
+        (Some(0), ""),
+        "quiet without a terminal"
+    );
     let folder = home.path().join("hub/models--o--m/snapshots").join(COMMIT);
-    assert!(out.contains(&format!("folder    {}\n", folder.display())), "{out}");
-    assert!(out.ends_with("sample    wmgm sample --model o/m\n"), "{out}");
+    assert!(
+        out.contains(&format!("folder    {}\n", folder.display())),
+        "{out}"
+    );
+    assert!(
+        out.ends_with("sample    wmgm sample --model o/m\n"),
+        "{out}"
+    );
     assert!(std::fs::read(folder.join(WEIGHTS)).unwrap() == model.weights());
 
     // From the cache, though the hub is not asked.
     let asked = hub.requests().len();
-    let again = run(xtask(&hub, home.path()).arg("o/m").env("HF_HUB_OFFLINE", "1"));
+    let again = run(xtask(&hub, home.path())
+        .arg("o/m")
+        .env("HF_HUB_OFFLINE", "1"));
     assert_eq!((again.0, again.1), (Some(0), out));
     assert_eq!(hub.requests().len(), asked);
 }
@@ -59,7 +71,10 @@ fn lists_and_errors() {
     let home = tempfile::tempdir().unwrap();
     let (code, out, _) = run(xtask(&hub, home.path()).arg("--list"));
     assert_eq!(code, Some(0));
-    assert!(out.contains("google/ncsnpp-ffhq-256, apache-2.0, 263 MB\n"), "{out}");
+    assert!(
+        out.contains("google/ncsnpp-ffhq-256, apache-2.0, 263 MB\n"),
+        "{out}"
+    );
     assert!(out.contains("assets/model, CC-BY-NC-4.0, here\n"), "{out}");
     let (code, out, _) = run(xtask(&hub, home.path()).arg("afhq-cat-128"));
     assert_eq!(code, Some(0));
@@ -67,9 +82,15 @@ fn lists_and_errors() {
     for (arguments, expected) in [
         (vec!["dog"], "error: no model is called \"dog\""),
         (vec!["o/m", "../x"], "is no repository"),
-        (vec!["o/other"], "there is no repository o/other, or it is private"),
+        (
+            vec!["o/other"],
+            "there is no repository o/other, or it is private",
+        ),
         (vec!["o/m@v9"], "o/m has no revision v9"),
-        (vec!["o/m", "--file", "more.bin"], "o/m has no file more.bin"),
+        (
+            vec!["o/m", "--file", "more.bin"],
+            "o/m has no file more.bin",
+        ),
         (vec![], "required"),
     ] {
         let (code, _, err) = run(xtask(&hub, home.path()).args(&arguments));
@@ -104,7 +125,11 @@ fn a_killed_download_is_resumed() {
     let began = Instant::now();
     let length = || std::fs::metadata(&incomplete).map_or(0, |m| m.len());
     while length() < 1_400_000 {
-        assert!(began.elapsed() < Duration::from_secs(20), "only {} bytes came", length());
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "only {} bytes came",
+            length()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
@@ -117,7 +142,11 @@ fn a_killed_download_is_resumed() {
     assert_eq!(code, Some(0), "{err}");
     let from = store.requests().last().unwrap().from();
     assert_eq!(from, Some(left as usize), "it goes on where it was killed");
-    let at = home.path().join("hub/models--o--m/snapshots").join(COMMIT).join(WEIGHTS);
+    let at = home
+        .path()
+        .join("hub/models--o--m/snapshots")
+        .join(COMMIT)
+        .join(WEIGHTS);
     assert!(std::fs::read(at).unwrap() == model.weights());
     assert!(!incomplete.exists());
 }

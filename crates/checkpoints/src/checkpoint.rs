@@ -54,7 +54,10 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
-            let found = WEIGHTS.iter().map(|name| path.join(name)).find(|p| p.is_file());
+            let found = WEIGHTS
+                .iter()
+                .map(|name| path.join(name))
+                .find(|p| p.is_file());
             let Some(found) = found else {
                 return Err(Error::file(
                     path,
@@ -95,7 +98,12 @@ impl Checkpoint {
 
     fn from_value(path: &Path, value: Value, file_length: usize) -> Result<Self> {
         let flat = flatten::flatten(&value, file_length).map_err(|fault| fault.of(path))?;
-        Self::new(path, Format::Torch, (flat.tensors, flat.scalars), Some(value))
+        Self::new(
+            path,
+            Format::Torch,
+            (flat.tensors, flat.scalars),
+            Some(value),
+        )
     }
 
     fn new(
@@ -143,7 +151,9 @@ impl Checkpoint {
 
     /// Names and tensors, in the file's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &StoredTensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     /// The number of tensors.

@@ -5,14 +5,14 @@
 
 mod index;
 
-pub use index::read_index;
 pub(crate) use index::read as read_sharded;
+pub use index::read_index;
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::tensor::{Storage, StoredTensor};
-use candle_core::{DType, Tensor};
 use ::safetensors::{Dtype, SafeTensors};
+use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
@@ -155,8 +155,8 @@ pub fn write(
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the user masks
     let mut temporary = builder.tempfile_in(folder).map_err(io)?;
-    let bytes = ::safetensors::serialize(named, metadata)
-        .map_err(|e| Error::file(path, e.to_string()))?;
+    let bytes =
+        ::safetensors::serialize(named, metadata).map_err(|e| Error::file(path, e.to_string()))?;
     std::io::Write::write_all(&mut temporary, &bytes).map_err(io)?;
     temporary.as_file().sync_all().map_err(io)?;
     temporary.persist(path).map_err(|e| io(e.error))?;

@@ -47,7 +47,11 @@ impl Checkpoint {
             ));
         };
         let dict = |key: &str| root.get(key).and_then(Value::as_dict);
-        let parallel = |model: &Dict| model.iter().all(|(name, _)| name.to_string().starts_with("module."));
+        let parallel = |model: &Dict| {
+            model
+                .iter()
+                .all(|(name, _)| name.to_string().starts_with("module."))
+        };
         if dict("model").is_some_and(|model| shadow(root).is_some() || parallel(model)) {
             Ok(Layout::ScoreSde)
         } else if dict("model_state_dict").is_some() {
@@ -126,7 +130,9 @@ impl Checkpoint {
                 return Err(Error::tensor(
                     self.path(),
                     name,
-                    format!(" has no average: there are {count}, for {trained} parameters before it"),
+                    format!(
+                        " has no average: there are {count}, for {trained} parameters before it"
+                    ),
                 ));
             };
             if average.shape() != tensor.shape() {

@@ -190,11 +190,7 @@ impl StoredTensor {
     }
 
     /// A contiguous tensor that fills its storage.
-    pub(crate) fn whole(
-        dtype: Dtype,
-        shape: Vec<usize>,
-        storage: Storage,
-    ) -> Result<Self, String> {
+    pub(crate) fn whole(dtype: Dtype, shape: Vec<usize>, storage: Storage) -> Result<Self, String> {
         let strides = contiguous_strides(&shape);
         Self::new(dtype, shape, strides, 0, Arc::new(storage))
     }
@@ -261,7 +257,9 @@ impl StoredTensor {
         let mut place = vec![0usize; self.shape.len()];
         let mut at = 0usize;
         loop {
-            let value = at.checked_mul(size).and_then(|at| rest.get(at..at.checked_add(size)?));
+            let value = at
+                .checked_mul(size)
+                .and_then(|at| rest.get(at..at.checked_add(size)?));
             values.extend_from_slice(value.ok_or_else(outside)?);
             // The next place, counting as an odometer does; what a wrap adds it takes away again.
             let mut d = self.shape.len();
@@ -364,7 +362,13 @@ mod tests {
             (vec![1, 1], vec![1], 0),
             (vec![1; 65], vec![1; 65], 0),
         ] {
-            let made = StoredTensor::new(Dtype::F32, shape.clone(), strides.clone(), offset, storage(12));
+            let made = StoredTensor::new(
+                Dtype::F32,
+                shape.clone(),
+                strides.clone(),
+                offset,
+                storage(12),
+            );
             assert!(made.is_err(), "{shape:?} {strides:?} {offset}");
         }
     }

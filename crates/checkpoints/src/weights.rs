@@ -27,9 +27,13 @@ impl Weights {
     /// # Errors
     /// A tensor that is not of f32, f16 or bf16, or holds a value that is not finite.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Self::collect(checkpoint.path(), device, checkpoint.iter().map(|(name, t)| {
-            (name, t.dtype(), t.shape(), t.bytes())
-        }))
+        Self::collect(
+            checkpoint.path(),
+            device,
+            checkpoint
+                .iter()
+                .map(|(name, t)| (name, t.dtype(), t.shape(), t.bytes())),
+        )
     }
 
     /// Reads all tensors of a safetensors file; `name` is for messages.
@@ -38,10 +42,19 @@ impl Weights {
     /// A file that is damaged, and as [`Weights::load`].
     pub fn from_safetensors(bytes: &[u8], name: &Path, device: &Device) -> Result<Self> {
         let header = Header::read(bytes).map_err(|e| Error::file(name, e))?;
-        Self::collect(name, device, header.entries.iter().map(|entry| {
-            let values = bytes.get(entry.span.clone()).unwrap_or_default();
-            (entry.name.as_str(), entry.dtype, entry.shape.as_slice(), Ok(values.into()))
-        }))
+        Self::collect(
+            name,
+            device,
+            header.entries.iter().map(|entry| {
+                let values = bytes.get(entry.span.clone()).unwrap_or_default();
+                (
+                    entry.name.as_str(),
+                    entry.dtype,
+                    entry.shape.as_slice(),
+                    Ok(values.into()),
+                )
+            }),
+        )
     }
 
     fn collect<'a>(
@@ -107,7 +120,11 @@ fn finite(
         Dtype::F16 => {
             let mut values = vec![0f32; bytes.len() / 2];
             for (to, from) in values.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
-                let halves = from.as_chunks().0.iter().map(|&v| half::f16::from_le_bytes(v));
+                let halves = from
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&v| half::f16::from_le_bytes(v));
                 let halves: Vec<half::f16> = halves.collect();
                 halves.convert_to_f32_slice(to);
             }

@@ -22,12 +22,20 @@ fn every_type_and_stride_of_torch_save_is_read_to_the_bit() {
         let file = Checkpoint::open(case(name)).unwrap();
         assert_eq!(file.format(), Format::Torch);
         let (extra, lacks) = difference(&file, expected.names());
-        assert_eq!((extra, lacks), (vec![], missing.into_iter().collect()), "{name}");
+        assert_eq!(
+            (extra, lacks),
+            (vec![], missing.into_iter().collect()),
+            "{name}"
+        );
         for tensor in file.names() {
             same(name, &file, &expected, tensor, tensor);
             if tensor != "tensors.bf16" {
                 let (got, want) = (file.tensor(tensor, &cpu()), expected.tensor(tensor, &cpu()));
-                assert_eq!(values(&got.unwrap()), values(&want.unwrap()), "{name}: {tensor}");
+                assert_eq!(
+                    values(&got.unwrap()),
+                    values(&want.unwrap()),
+                    "{name}: {tensor}"
+                );
             }
         }
         let get = |name: &str| file.get(name).unwrap();
@@ -54,9 +62,15 @@ fn what_is_no_tensor_is_read_too() {
             "[Int(0), Int(-1), Int(255), Int(65535), Int(65536), Int(-2147483648), Int(2147483648), \
              Int(4611686018427387904), Int(-9223372036854775808), Int(18446744073709551616)]"
         );
-        assert_eq!(list("numpy"), "[Float(0.5), Float(0.25), Int(-3), Bool(true)]");
+        assert_eq!(
+            list("numpy"),
+            "[Float(0.5), Float(0.25), Int(-3), Bool(true)]"
+        );
         assert_eq!(list("size"), "[Int(4), Int(6)]");
-        assert!(matches!(root.get("list").unwrap().as_list().unwrap()[2], Value::None));
+        assert!(matches!(
+            root.get("list").unwrap().as_list().unwrap()[2],
+            Value::None
+        ));
         for (key, value) in [
             ("float", "0.1"),
             ("truth.1", "false"),
@@ -68,8 +82,14 @@ fn what_is_no_tensor_is_read_too() {
         ] {
             assert_eq!(file.metadata()[key], value, "{name}");
         }
-        let ordered: Vec<String> =
-            root.get("ordered").unwrap().as_dict().unwrap().iter().map(|(k, _)| k.to_string()).collect();
+        let ordered: Vec<String> = root
+            .get("ordered")
+            .unwrap()
+            .as_dict()
+            .unwrap()
+            .iter()
+            .map(|(k, _)| k.to_string())
+            .collect();
         assert_eq!(ordered, ["b", "a"]);
     }
 }
@@ -113,13 +133,23 @@ fn opening_reads_no_values() {
         let archive = checkpoints::zip::Archive::read(&bytes).unwrap();
         let file = Checkpoint::open(case("mixed.pth")).unwrap();
         let key = file.get("tensors.base").unwrap().storage().key();
-        archive.get(&format!("mixed/data/{key}")).unwrap().span.start
+        archive
+            .get(&format!("mixed/data/{key}"))
+            .unwrap()
+            .span
+            .start
     };
     bytes[at + 2] ^= 1;
     let file = Checkpoint::from_bytes("damaged.pth", bytes).unwrap();
     assert_eq!(file.get("tensors.base").unwrap().shape(), [4, 6]);
-    let error = file.tensor("tensors.slice", &cpu()).unwrap_err().to_string();
-    assert!(error.contains("damaged.pth: tensor tensors.slice: the checksum"), "{error}");
+    let error = file
+        .tensor("tensors.slice", &cpu())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("damaged.pth: tensor tensors.slice: the checksum"),
+        "{error}"
+    );
     assert!(file.tensor("tensors.i64", &cpu()).is_ok());
 }
 
@@ -141,12 +171,18 @@ fn models_are_found_in_their_checkpoints() {
         assert_eq!(difference(&state, network), (vec![], vec![]));
     }
     assert_eq!(
-        difference(&pair.part("model_state_dict.").unwrap(), ["first.weight", "more"]),
+        difference(
+            &pair.part("model_state_dict.").unwrap(),
+            ["first.weight", "more"]
+        ),
         (vec!["steps", "first.bias"], vec!["more"])
     );
 
     let mixed = Checkpoint::open(case("mixed.pth")).unwrap();
-    let error = mixed.state_dict(Parameters::Averaged).unwrap_err().to_string();
+    let error = mixed
+        .state_dict(Parameters::Averaged)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("list, ordered, tensors"), "{error}");
     let error = mixed.part("model.").unwrap_err().to_string();
     assert!(error.contains("begins with \"model.\""), "{error}");
@@ -170,14 +206,28 @@ fn golden_checkpoints_are_read() {
         let trained = file.state_dict(Parameters::Trained).unwrap();
         let averaged = file.state_dict(Parameters::Averaged).unwrap();
         assert!(trained.len() > 20 && trained.names().all(|n| !n.starts_with("module.")));
-        for tensor in trained.names().filter(|n| trained.get(n).unwrap().dtype() == Dtype::F32) {
+        for tensor in trained
+            .names()
+            .filter(|n| trained.get(n).unwrap().dtype() == Dtype::F32)
+        {
             let of = |c: &Checkpoint| values(&c.tensor(tensor, &cpu()).unwrap());
             let (raw, mean) = (of(&trained), of(&averaged));
             assert!(raw.iter().all(|v| v.is_finite()));
             // In these cases an average is half its parameter, and frozen ones have none.
             let frozen = trained.get(tensor).unwrap().shape().len() == 1 && tensor.ends_with(".W");
-            if file.value().unwrap().as_dict().unwrap().get("ema").is_some() && !frozen {
-                assert!(raw.iter().zip(&mean).all(|(r, m)| *m == 0.5 * r), "{name}: {tensor}");
+            if file
+                .value()
+                .unwrap()
+                .as_dict()
+                .unwrap()
+                .get("ema")
+                .is_some()
+                && !frozen
+            {
+                assert!(
+                    raw.iter().zip(&mean).all(|(r, m)| *m == 0.5 * r),
+                    "{name}: {tensor}"
+                );
             } else if layout != Layout::Pair {
                 assert_eq!(raw, mean, "{name}: {tensor}");
             }
@@ -196,7 +246,10 @@ fn averages_must_fit_their_parameters() {
     for (averages, expected) in [
         (vec![], "first.weight has no average: there are 0"),
         (vec![weight.clone()], "first.bias has no average"),
-        (vec![bias.clone(), weight.clone()], "first.weight has shape [2, 3], and average 0"),
+        (
+            vec![bias.clone(), weight.clone()],
+            "first.weight has shape [2, 3], and average 0",
+        ),
         (vec![weight, bias.clone(), bias], "3 averages for 2"),
     ] {
         let error = with(averages).unwrap_err().to_string();
@@ -229,17 +282,39 @@ fn safetensors_are_written_whole_and_read_back() {
         for name in ["w", "turned"] {
             let got = file.tensor(name, &cpu()).unwrap();
             assert_eq!(got.dtype(), dtype);
-            assert_eq!(values(&got), values(&tensors[name].to_dtype(dtype).unwrap()));
+            assert_eq!(
+                values(&got),
+                values(&tensors[name].to_dtype(dtype).unwrap())
+            );
         }
-        assert_eq!(file.tensor("count", &cpu()).unwrap().to_vec1::<i64>().unwrap(), [3]);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary is left");
+        assert_eq!(
+            file.tensor("count", &cpu())
+                .unwrap()
+                .to_vec1::<i64>()
+                .unwrap(),
+            [3]
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary is left"
+        );
         // A folder is opened by the names of its files.
         assert_eq!(Checkpoint::open(folder.path()).unwrap().len(), 3);
     }
     let large = HashMap::from([("big".to_owned(), Tensor::new(&[1e6f32], &cpu()).unwrap())]);
     let error = safetensors::write(&path, large, Some(Precision::F16), None).unwrap_err();
-    assert!(error.to_string().contains("tensor big has values that F16 cannot hold"), "{error}");
-    assert_eq!(Checkpoint::open(&path).unwrap().len(), 3, "what was there is untouched");
+    assert!(
+        error
+            .to_string()
+            .contains("tensor big has values that F16 cannot hold"),
+        "{error}"
+    );
+    assert_eq!(
+        Checkpoint::open(&path).unwrap().len(),
+        3,
+        "what was there is untouched"
+    );
     let error = safetensors::write(&folder.path().join("no/where"), HashMap::new(), None, None);
     assert!(error.unwrap_err().to_string().starts_with("cannot write"));
 }
@@ -250,21 +325,42 @@ fn sharded_models_are_one() {
     let at = |name: &str| folder.path().join(name);
     for (file, tensor, value) in [("a.safetensors", "x", 1f32), ("b.safetensors", "y", 2.0)] {
         let t = Tensor::new(&[value], &cpu()).unwrap();
-        safetensors::write(&at(file), HashMap::from([(tensor.to_owned(), t)]), None, None).unwrap();
+        safetensors::write(
+            &at(file),
+            HashMap::from([(tensor.to_owned(), t)]),
+            None,
+            None,
+        )
+        .unwrap();
     }
     let index = at("diffusion_pytorch_model.safetensors.index.json");
     let write = |map: &str| {
-        std::fs::write(&index, format!(r#"{{"metadata":{{"total_size":8}},"weight_map":{map}}}"#))
+        std::fs::write(
+            &index,
+            format!(r#"{{"metadata":{{"total_size":8}},"weight_map":{map}}}"#),
+        )
     };
     write(r#"{"x":"a.safetensors","y":"b.safetensors"}"#).unwrap();
     let file = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(file.format(), Format::Sharded);
     assert_eq!(values(&file.tensor("y", &cpu()).unwrap()), [2.0]);
     for (map, expected) in [
-        (r#"{"x":"b.safetensors"}"#, "b.safetensors: tensor x is missing"),
-        (r#"{"x":"a.safetensors","z":"a.safetensors"}"#, "tensor z is missing"),
-        (r#"{"x":"../a.safetensors"}"#, "no name of a file beside the index"),
-        (r#"{"x":"/etc/passwd"}"#, "no name of a file beside the index"),
+        (
+            r#"{"x":"b.safetensors"}"#,
+            "b.safetensors: tensor x is missing",
+        ),
+        (
+            r#"{"x":"a.safetensors","z":"a.safetensors"}"#,
+            "tensor z is missing",
+        ),
+        (
+            r#"{"x":"../a.safetensors"}"#,
+            "no name of a file beside the index",
+        ),
+        (
+            r#"{"x":"/etc/passwd"}"#,
+            "no name of a file beside the index",
+        ),
         (r#"{"x":"c.safetensors"}"#, "cannot read"),
         ("{}", "names 0 files"),
         ("[]", "no index"),
@@ -286,9 +382,15 @@ fn networks_take_their_weights_and_the_rest_is_told() {
     assert_eq!(vb.get((2, 3), "weight").unwrap().dims(), [2, 3]);
     assert_eq!(weights.unused(), ["bias"]);
     let error = vb.get((3, 2), "weight").unwrap_err().to_string();
-    assert!(error.contains("tensor weight has shape [2, 3], the network needs [3, 2]"), "{error}");
+    assert!(
+        error.contains("tensor weight has shape [2, 3], the network needs [3, 2]"),
+        "{error}"
+    );
     let error = vb.get(2, "more").unwrap_err().to_string();
     assert!(error.contains("tensor more is missing"), "{error}");
     let error = Weights::load(&file, &cpu()).unwrap_err().to_string();
-    assert!(error.contains("steps is I64; expected F16, BF16 or F32"), "{error}");
+    assert!(
+        error.contains("steps is I64; expected F16, BF16 or F32"),
+        "{error}"
+    );
 }

@@ -36,7 +36,11 @@ fn refused(name: &str, bytes: Vec<u8>, expected: &str) {
         Ok(all) => panic!("{expected:?}: read {} tensors", all.len()),
         Err(e) => e.to_string(),
     };
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}: {error}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}: {error}",
+        began.elapsed()
+    );
     assert!(error.starts_with(name), "no file in: {error}");
     assert!(error.contains(expected), "{expected:?} is not in: {error}");
     assert!(error.len() < 1000, "{} bytes of words", error.len());
@@ -48,7 +52,10 @@ fn little_memory() {
     #[cfg(target_os = "linux")]
     {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmHWM:"))
+            .unwrap();
         let kilobytes: u64 = peak.trim().trim_end_matches(" kB").trim().parse().unwrap();
         assert!(kilobytes < 1_500_000, "{kilobytes} kB");
     }
@@ -78,9 +85,15 @@ fn nothing_is_run_and_what_would_be_is_named() {
         ("torch", "Storage"),
     ] {
         let call = |p: Pickle| {
-            p.raw(format!("c{module}\n{name}\n").as_bytes()).raw(b"(").text("touch /tmp/x").raw(b"tR")
+            p.raw(format!("c{module}\n{name}\n").as_bytes())
+                .raw(b"(")
+                .text("touch /tmp/x")
+                .raw(b"tR")
         };
-        refused_entry(call, &format!("its pickle wants {module}.{name}, which no file of tensors needs"));
+        refused_entry(
+            call,
+            &format!("its pickle wants {module}.{name}, which no file of tensors needs"),
+        );
         let by_stack = |p: Pickle| p.text(module).text(name).raw(b"\x93(").text("x").raw(b"tR");
         refused_entry(by_stack, &format!("{module}.{name}"));
     }
@@ -89,10 +102,19 @@ fn nothing_is_run_and_what_would_be_is_named() {
     refused_entry(|p| p.raw(b"(iposix\nsystem\n"), "the instruction INST");
     refused_entry(|p| p.raw(b"\x82\x01"), "the instruction EXT1");
     refused_entry(|p| p.text("f").raw(b")R"), "to call text");
-    refused_entry(|p| p.global("torch.FloatStorage").raw(b")R"), "to call a type of torch");
-    refused_entry(|p| p.global("collections.OrderedDict"), "a function or class as a value");
+    refused_entry(
+        |p| p.global("torch.FloatStorage").raw(b")R"),
+        "to call a type of torch",
+    );
+    refused_entry(
+        |p| p.global("collections.OrderedDict"),
+        "a function or class as a value",
+    );
     refused_entry(|p| p.raw(b"]}b"), "to set the state of a list");
-    refused_entry(|p| p.raw(b"(").text("module").raw(b"tQ"), "not that of a storage");
+    refused_entry(
+        |p| p.raw(b"(").text("module").raw(b"tQ"),
+        "not that of a storage",
+    );
     refused_entry(
         |p| {
             let p = p.raw(b"(").text("module").global("torch.FloatStorage");
@@ -105,31 +127,64 @@ fn nothing_is_run_and_what_would_be_is_named() {
 #[test]
 fn pickles_that_claim_and_nest_too_much() {
     let u32max = u32::MAX.to_le_bytes();
-    refused_entry(|p| p.raw(b"X").raw(&u32max), "cut off: 4294967295 bytes are needed");
-    refused_entry(|p| p.raw(b"\x8d").raw(&(1u64 << 63).to_le_bytes()), "cut off: 9223372036854775808");
+    refused_entry(
+        |p| p.raw(b"X").raw(&u32max),
+        "cut off: 4294967295 bytes are needed",
+    );
+    refused_entry(
+        |p| p.raw(b"\x8d").raw(&(1u64 << 63).to_le_bytes()),
+        "cut off: 9223372036854775808",
+    );
     refused_entry(|p| p.raw(b"\x8e").raw(&[0xff; 8]), "cut off");
     refused_entry(|p| p.raw(b"B").raw(&u32max), "cut off");
     refused_entry(|p| p.raw(b"\x8b").raw(&u32max), "cut off");
-    refused_entry(|p| p.raw(b"\x8b").raw(&[100, 0, 0, 0]).raw(&[1; 100]), "an integer of 100 bytes");
-    refused_entry(|p| p.raw(b"\x95").raw(&[0xff; 8]).raw(b"N\xff"), "is no instruction");
+    refused_entry(
+        |p| p.raw(b"\x8b").raw(&[100, 0, 0, 0]).raw(&[1; 100]),
+        "an integer of 100 bytes",
+    );
+    refused_entry(
+        |p| p.raw(b"\x95").raw(&[0xff; 8]).raw(b"N\xff"),
+        "is no instruction",
+    );
     refused_entry(|p| p.raw(b"X\x02\0\0\0\xff\xff"), "is not UTF-8");
     refused_entry(|p| p.raw(b"0000"), "takes more from its stack");
     refused_entry(|p| p.raw(b"t"), "a mark that is not there");
     refused_entry(|p| p.raw(b"h\x09"), "recalls 9");
     refused_entry(|p| p.raw(b"c").raw(&[b'x'; 5000]), "does not end");
-    refused_entry(|p| p.raw(&b"]".repeat(200_000)).raw(&b"a".repeat(199_999)), "deeper than 64");
+    refused_entry(
+        |p| p.raw(&b"]".repeat(200_000)).raw(&b"a".repeat(199_999)),
+        "deeper than 64",
+    );
     refused_entry(|p| p.raw(b"]q\x00h\x00a"), "holds itself");
-    refused_entry(|p| p.raw(b"}q\x00").text("k").raw(b"h\x00s"), "holds itself");
-    refused_entry(|p| p.raw(b"N").raw(&b"2".repeat(2 << 20)), "stack holds more than");
+    refused_entry(
+        |p| p.raw(b"}q\x00").text("k").raw(b"h\x00s"),
+        "holds itself",
+    );
+    refused_entry(
+        |p| p.raw(b"N").raw(&b"2".repeat(2 << 20)),
+        "stack holds more than",
+    );
     refused_entry(|p| p.raw(&b"N".repeat(2 << 20)), "more than");
     refused_entry(|p| p.raw(&b"(".repeat(2 << 20)), "stack holds more than");
-    refused_entry(|p| p.raw(b"N").raw(&b"\x94".repeat(2 << 20)), "keeps more than");
-    refused_entry(|p| p.raw(b"]q\x00").raw(&b"h\x00h\x00\x86".repeat(1_100_000)), "more than");
-    refused("f.pth", torch(&vec![b'N'; 33 << 20], &[]), "data.pkl has 34603008 bytes");
+    refused_entry(
+        |p| p.raw(b"N").raw(&b"\x94".repeat(2 << 20)),
+        "keeps more than",
+    );
+    refused_entry(
+        |p| p.raw(b"]q\x00").raw(&b"h\x00h\x00\x86".repeat(1_100_000)),
+        "more than",
+    );
+    refused(
+        "f.pth",
+        torch(&vec![b'N'; 33 << 20], &[]),
+        "data.pkl has 34603008 bytes",
+    );
     // Each of thirty lists holds the one before ten times.
     let tower = |p: Pickle| {
         (0..30u8).fold(p.raw(b"Nq\x00"), |p, i| {
-            p.raw(b"0](").raw(&[b'h', i].repeat(10)).raw(&[b'e', b'q', i + 1])
+            p.raw(b"0](")
+                .raw(&[b'h', i].repeat(10))
+                .raw(&[b'e', b'q', i + 1])
         })
     };
     refused_entry(tower, "by too many ways");
@@ -137,7 +192,11 @@ fn pickles_that_claim_and_nest_too_much() {
     let copies = |p: Pickle| {
         let pairs = (0..20_000).fold(p.raw(b"]("), |p, _| p.text("k").raw(b"N\x86"));
         let p = pairs.raw(b"eq\x010N");
-        (0..300).fold(p, |p, _| p.raw(b"0").global("collections.OrderedDict").raw(b"h\x01\x85R"))
+        (0..300).fold(p, |p, _| {
+            p.raw(b"0")
+                .global("collections.OrderedDict")
+                .raw(b"h\x01\x85R")
+        })
     };
     refused_entry(copies, "lists have more than");
     refused_entry(|p| p.raw(b"}").raw(b"K\x01\x85Ns"), "a tuple as a key");
@@ -152,7 +211,10 @@ fn tensors_that_lead_out_of_their_file() {
         move |p: Pickle| p.tensor("torch.FloatStorage", count, offset, shape, strides)
     };
     for (entry, expected) in [
-        (tensor(5, 0, &[4], &[1]), "storage 0 claims 20 bytes, its record has 16"),
+        (
+            tensor(5, 0, &[4], &[1]),
+            "storage 0 claims 20 bytes, its record has 16",
+        ),
         (tensor(1 << 62, 0, &[4], &[1]), "storage 0 claims"),
         (tensor(-1, 0, &[4], &[1]), "storage 0 claims -1"),
         (tensor(4, 1, &[4], &[1]), "lead beyond a record of 16 bytes"),
@@ -161,19 +223,37 @@ fn tensors_that_lead_out_of_their_file() {
         (tensor(4, 0, &[4], &[-1]), "has -1 as a size"),
         (tensor(4, 0, &[2, 2], &[3, 1]), "lead beyond"),
         (tensor(4, 0, &[4], &[i64::MAX]), "lead beyond"),
-        (tensor(4, 0, &[1 << 40], &[0]), "values in a record of 16 bytes"),
-        (tensor(4, 0, &[1 << 31, 1 << 31, 4], &[0, 0, 0]), "more than any memory holds"),
+        (
+            tensor(4, 0, &[1 << 40], &[0]),
+            "values in a record of 16 bytes",
+        ),
+        (
+            tensor(4, 0, &[1 << 31, 1 << 31, 4], &[0, 0, 0]),
+            "more than any memory holds",
+        ),
         (tensor(4, 0, &[4, 1], &[1]), "as many strides"),
         (tensor(4, 0, &[1; 65], &[1; 65]), "65 dimensions"),
     ] {
         refused_entry(entry, expected);
     }
-    refused_entry(|p| p.storage("torch.FloatStorage", "7", 4), "no record data/7");
-    refused_entry(|p| p.storage("torch.FloatStorage", "../../x", 4), "no record data/../../x");
-    refused_entry(|p| p.storage("torch.FloatStorage", "0", 4), "a storage as a value");
+    refused_entry(
+        |p| p.storage("torch.FloatStorage", "7", 4),
+        "no record data/7",
+    );
+    refused_entry(
+        |p| p.storage("torch.FloatStorage", "../../x", 4),
+        "no record data/../../x",
+    );
+    refused_entry(
+        |p| p.storage("torch.FloatStorage", "0", 4),
+        "a storage as a value",
+    );
     // Ten thousand tensors of a million values each, all in one small file.
     let many = |p: Pickle| {
-        let p = p.raw(b"](").tensor("torch.ByteStorage", 16, 0, &[1 << 20], &[0]).raw(b"q\x01");
+        let p = p
+            .raw(b"](")
+            .tensor("torch.ByteStorage", 16, 0, &[1 << 20], &[0])
+            .raw(b"q\x01");
         p.raw(&b"h\x01".repeat(10_000)).raw(b"e")
     };
     refused_entry(many, "which a file of");
@@ -187,12 +267,20 @@ fn tensors_that_lead_out_of_their_file() {
         .tensor("torch.FloatStorage", 4, 0, &[4], &[1])
         .raw(b"su")
         .end();
-    refused("f.pth", torch(&twice, &[0; 16]), "tensor a.b is there twice");
+    refused(
+        "f.pth",
+        torch(&twice, &[0; 16]),
+        "tensor a.b is there twice",
+    );
 }
 
 /// A whole file of one tensor, in parts.
 fn parts() -> Vec<Part> {
-    let pickle = Pickle::default().raw(b"}").text("a").tensor("torch.FloatStorage", 4, 0, &[4], &[1]);
+    let pickle =
+        Pickle::default()
+            .raw(b"}")
+            .text("a")
+            .tensor("torch.FloatStorage", 4, 0, &[4], &[1]);
     vec![
         part("a/data.pkl", &pickle.raw(b"s").end()),
         part("a/byteorder", b"little"),
@@ -209,13 +297,28 @@ fn archives_that_are_damaged_or_bombs() {
         zip(&parts, false)
     };
     for (change, expected) in [
-        (&(|p: &mut Vec<Part>| p[1].bytes = b"big".to_vec()) as &dyn Fn(&mut Vec<Part>), "big-endian"),
+        (
+            &(|p: &mut Vec<Part>| p[1].bytes = b"big".to_vec()) as &dyn Fn(&mut Vec<Part>),
+            "big-endian",
+        ),
         (&|p| p.push(part("a/constants.pkl", b"")), "TorchScript"),
-        (&|p| p.push(part("b/data.pkl", b"N.")), "no data.pkl, or several"),
+        (
+            &|p| p.push(part("b/data.pkl", b"N.")),
+            "no data.pkl, or several",
+        ),
         (&|p| p[0].name = "a/b/data.pkl".into(), "no data.pkl"),
-        (&|p| p.push(part("a/data/0", &[0; 16])), "two records are named a/data/0"),
-        (&|p| p[2].claims = Some(17), "stored in 16 bytes and claims 17"),
-        (&|p| p[2].claims = Some(u64::from(u32::MAX) - 1), "claims 4294967294"),
+        (
+            &|p| p.push(part("a/data/0", &[0; 16])),
+            "two records are named a/data/0",
+        ),
+        (
+            &|p| p[2].claims = Some(17),
+            "stored in 16 bytes and claims 17",
+        ),
+        (
+            &|p| p[2].claims = Some(u64::from(u32::MAX) - 1),
+            "claims 4294967294",
+        ),
         (
             &|p| {
                 p[2].bytes = vec![0; 100 << 20];
@@ -244,7 +347,10 @@ fn archives_that_are_damaged_or_bombs() {
     }
     let good = zip(&parts(), false);
     let find = |bytes: &[u8], what: &[u8], nth: usize| {
-        let at = bytes.windows(what.len()).enumerate().filter(|(_, w)| *w == what);
+        let at = bytes
+            .windows(what.len())
+            .enumerate()
+            .filter(|(_, w)| *w == what);
         at.map(|(i, _)| i).nth(nth).unwrap()
     };
     let patched = |at: usize, with: &[u8]| {
@@ -258,17 +364,32 @@ fn archives_that_are_damaged_or_bombs() {
     for (bytes, expected) in [
         (patched(end + 10, &[0xff, 0xff]), "claims 65535 records"),
         (patched(end + 10, &[2, 0]), "directory ends at"),
-        (patched(end + 12, &[0xff; 4]), "does not reach its end record"),
+        (
+            patched(end + 12, &[0xff; 4]),
+            "does not reach its end record",
+        ),
         (patched(end + 16, &[0; 4]), "does not reach its end record"),
         (patched(end + 4, &[1, 0]), "several files"),
         (patched(directory + 8, &[1, 0]), "it is encrypted"),
         (patched(directory + 10, &[12, 0]), "compressed by method 12"),
-        (patched(directory + 28, &[0xff, 0xff]), "directory is damaged"),
-        (patched(directory + 42, &[9, 0, 0, 0]), "its header is not where the directory says"),
+        (
+            patched(directory + 28, &[0xff, 0xff]),
+            "directory is damaged",
+        ),
+        (
+            patched(directory + 42, &[9, 0, 0, 0]),
+            "its header is not where the directory says",
+        ),
         (patched(third + 42, &[0; 4]), "its header has another name"),
-        (patched(third + 20, &[0xff, 0xff, 0, 0]), "do not fit before the directory"),
+        (
+            patched(third + 20, &[0xff, 0xff, 0, 0]),
+            "do not fit before the directory",
+        ),
         ([&good[..], &[0]].concat(), "no end record"),
-        ([&b"PK"[..], &good].concat(), "does not reach its end record"),
+        (
+            [&b"PK"[..], &good].concat(),
+            "does not reach its end record",
+        ),
         (b"PK".to_vec(), "cut off"),
         (b"PK\x05\x06".repeat(1 << 20), "no end record"),
     ] {
@@ -278,7 +399,11 @@ fn archives_that_are_damaged_or_bombs() {
     let second = find(&good, b"PK\x01\x02", 1);
     let mut overlapping = patched(second + 20, &[20, 0, 0, 0]);
     overlapping[second + 24] = 20;
-    refused("f.pth", overlapping, "the records a/byteorder and a/data/0 overlap");
+    refused(
+        "f.pth",
+        overlapping,
+        "the records a/byteorder and a/data/0 overlap",
+    );
 }
 
 /// A safetensors file of this header, with so many bytes of zeros behind it.
@@ -305,19 +430,46 @@ fn safetensors_whose_header_lies() {
         (vec![0xff; 100], "claims 18446744073709551615 bytes"),
         (with_header(&" ".repeat(9 << 20), 0), "8388608 are allowed"),
         (with_header(&"[".repeat(8 << 20), 0), "damaged"),
-        (with_header(&format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000)), 0), "damaged"),
+        (
+            with_header(
+                &format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000)),
+                0,
+            ),
+            "damaged",
+        ),
         (with_header(&two("[0,16]", "[8,24]"), 24), "damaged"),
         (with_header(&two("[0,16]", "[0,16]"), 16), "damaged"),
         (with_header(&two("[0,16]", "[32,48]"), 48), "damaged"),
-        (with_header(&one("F32", "[4]", "[0,18446744073709551615]"), 16), "damaged"),
-        (with_header(&one("F32", "[9223372036854775807,9223372036854775807]", "[0,16]"), 16), "damaged"),
-        (with_header(&one("F32", "[1099511627776]", "[0,16]"), 16), "damaged"),
+        (
+            with_header(&one("F32", "[4]", "[0,18446744073709551615]"), 16),
+            "damaged",
+        ),
+        (
+            with_header(
+                &one("F32", "[9223372036854775807,9223372036854775807]", "[0,16]"),
+                16,
+            ),
+            "damaged",
+        ),
+        (
+            with_header(&one("F32", "[1099511627776]", "[0,16]"), 16),
+            "damaged",
+        ),
         (with_header(&one("F32", "[-4]", "[0,16]"), 16), "damaged"),
         (with_header(&one("F33", "[4]", "[0,16]"), 16), "damaged"),
-        (with_header(&one("F32", "[4]", "[0,16]"), 15), "damaged or cut off"),
+        (
+            with_header(&one("F32", "[4]", "[0,16]"), 15),
+            "damaged or cut off",
+        ),
         (with_header(&one("F32", "[4]", "[0,16]"), 17), "damaged"),
-        (with_header(&one("F4", "[32]", "[0,16]"), 16), "tensor a: F4 has 4 bits"),
-        (with_header(&one("F32", &format!("{:?}", [1; 65]), "[0,4]"), 4), "tensor a: it claims 65 dimensions"),
+        (
+            with_header(&one("F4", "[32]", "[0,16]"), 16),
+            "tensor a: F4 has 4 bits",
+        ),
+        (
+            with_header(&one("F32", &format!("{:?}", [1; 65]), "[0,4]"), 4),
+            "tensor a: it claims 65 dimensions",
+        ),
     ] {
         refused("f.safetensors", bytes, expected);
     }
@@ -327,10 +479,19 @@ fn safetensors_whose_header_lies() {
 /// Everything the file can be cut to is refused, and every single bit that is turned is found or does not matter.
 #[test]
 fn cut_off_and_bit_flipped_files() {
-    for name in ["mixed.pth", "mixed-4.pth", "deflated.pth", "legacy.pt", "mixed.safetensors"] {
+    for name in [
+        "mixed.pth",
+        "mixed-4.pth",
+        "deflated.pth",
+        "legacy.pt",
+        "mixed.safetensors",
+    ] {
         let good = std::fs::read(case(name)).unwrap();
         let values = read_all(name, good.clone()).unwrap();
-        for length in (0..good.len()).step_by(7).chain(good.len() - 40..good.len()) {
+        for length in (0..good.len())
+            .step_by(7)
+            .chain(good.len() - 40..good.len())
+        {
             let cut = good[..length].to_vec();
             assert!(read_all(name, cut).is_err(), "{name} cut to {length}");
         }

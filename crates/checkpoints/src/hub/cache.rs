@@ -23,11 +23,8 @@ pub(super) struct Lock(#[allow(dead_code)] File);
 
 impl RepoCache {
     pub(super) fn new(root: &Path, repo: &RepoId) -> Self {
-        let named = Repo::with_revision(
-            repo.name().into(),
-            RepoType::Model,
-            repo.revision().into(),
-        );
+        let named =
+            Repo::with_revision(repo.name().into(), RepoType::Model, repo.revision().into());
         let folder = named.folder_name();
         Self {
             root: root.into(),
@@ -105,7 +102,9 @@ impl RepoCache {
             // Up to the repository's folder: out of the file's folders, its commit and `snapshots`.
             let up = "../".repeat(file.split('/').count() + 1);
             let target = format!("{up}blobs/{etag}");
-            replace(&pointer, |temporary| std::os::unix::fs::symlink(&target, temporary))?;
+            replace(&pointer, |temporary| {
+                std::os::unix::fs::symlink(&target, temporary)
+            })?;
         }
         #[cfg(not(unix))]
         replace(&pointer, |temporary| {

@@ -53,7 +53,9 @@ impl HubConfig {
     /// As [`HubConfig::from_env`].
     pub fn from_vars(vars: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let get = |name: &str| vars(name).filter(|value| !value.is_empty());
-        let user = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);
+        let user = get("HOME")
+            .or_else(|| get("USERPROFILE"))
+            .map(PathBuf::from);
         let path = |name: &str| {
             let path = PathBuf::from(get(name)?);
             match (path.strip_prefix("~"), &user) {
@@ -85,14 +87,18 @@ impl HubConfig {
             .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
             .or_else(|| token_file.as_deref().and_then(read_token))
             .filter(|token| !token.is_empty());
-        if token.as_ref().is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic())) {
+        if token
+            .as_ref()
+            .is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic()))
+        {
             return Err(HubError::Setting {
                 name: "HF_TOKEN",
                 reason: "it has characters that no token has".into(),
             });
         }
-        let offline = text("HF_HUB_OFFLINE")
-            .is_some_and(|v| matches!(v.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"));
+        let offline = text("HF_HUB_OFFLINE").is_some_and(|v| {
+            matches!(v.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
+        });
         Ok(Self {
             endpoint,
             cache,
@@ -131,7 +137,10 @@ mod tests {
             (vec![("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/h/hub"),
             (vec![("HF_HOME", "~/h")], "/u/h/hub"),
             (vec![("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h")], "/c"),
-            (vec![("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", "/o")], "/o"),
+            (
+                vec![("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", "/o")],
+                "/o",
+            ),
         ] {
             let vars = [vec![("HOME", "/u")], vars].concat();
             assert_eq!(config(&vars).unwrap().cache, Path::new(cache), "{vars:?}");
@@ -160,7 +169,10 @@ mod tests {
         for (value, offline) in [("1", true), ("true", true), ("0", false), ("", false)] {
             assert_eq!(with("HF_HUB_OFFLINE", value).unwrap().offline, offline);
         }
-        assert_eq!(with("HF_ENDPOINT", "http://a:1/").unwrap().endpoint, "http://a:1");
+        assert_eq!(
+            with("HF_ENDPOINT", "http://a:1/").unwrap().endpoint,
+            "http://a:1"
+        );
         assert!(with("HF_ENDPOINT", "huggingface.co").is_err());
     }
 }

@@ -136,7 +136,9 @@ impl<'a> Partial<'a> {
             416 => return Err(passing(name, 0, "no range was asked for and yet refused")),
             206 => {
                 let range = http::text(answer.headers(), "content-range").unwrap_or_default();
-                let begins = range.strip_prefix("bytes ").and_then(|r| r.split('-').next());
+                let begins = range
+                    .strip_prefix("bytes ")
+                    .and_then(|r| r.split('-').next());
                 let total = range.rsplit('/').next().and_then(|t| t.parse().ok());
                 if begins.and_then(|b| b.parse().ok()) != Some(self.done)
                     || total.is_some_and(|t: u64| t != size)
@@ -165,7 +167,9 @@ impl<'a> Partial<'a> {
             let bytes = buffer.get(..count).unwrap_or_default();
             if self.done + count as u64 > size {
                 self.discard();
-                return Err(Failure::Final(self.wrong("size", format!("more than {size}"))));
+                return Err(Failure::Final(
+                    self.wrong("size", format!("more than {size}")),
+                ));
             }
             self.write(bytes)?;
             progress.event(Event::Bytes {

@@ -43,7 +43,9 @@ pub enum HubError {
         token: bool,
     },
     /// Access has to be asked for.
-    #[error("{repo} is gated: accept its terms at {page}, then set HF_TOKEN to a token of that account")]
+    #[error(
+        "{repo} is gated: accept its terms at {page}, then set HF_TOKEN to a token of that account"
+    )]
     Gated {
         /// The repository.
         repo: String,
@@ -87,7 +89,9 @@ pub enum HubError {
         reason: String,
     },
     /// The connection broke while a file came, and did so again.
-    #[error("the connection broke at byte {at} of {file}: {reason}; what came is kept, run the same command to go on")]
+    #[error(
+        "the connection broke at byte {at} of {file}: {reason}; what came is kept, run the same command to go on"
+    )]
     Broken {
         /// The file.
         file: String,

@@ -237,7 +237,10 @@ fn redirect(from: &Uri, answer: &Answer) -> Tried<Option<Uri>> {
     } else if to.contains("://") {
         to
     } else {
-        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = from
+            .path()
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{to}")
     };
     let next = parsed(&absolute)?;
@@ -277,7 +280,11 @@ mod tests {
         assert_eq!(lead(from, "x").unwrap(), "https://hub.co/a/x");
         assert_eq!(lead(from, "//cdn.co/x").unwrap(), "https://cdn.co/x");
         assert_eq!(lead(from, "https://cdn.co/x").unwrap(), "https://cdn.co/x");
-        assert_eq!(lead(from, "http://hub.co/x"), None, "not from https to http");
+        assert_eq!(
+            lead(from, "http://hub.co/x"),
+            None,
+            "not from https to http"
+        );
         assert_eq!(lead(from, "file:///etc/passwd"), None);
     }
 }

@@ -62,7 +62,11 @@ pub(super) fn list(http: &Http, endpoint: &str, repo: &RepoId) -> Tried<Listing>
         url: url.clone(),
         reason,
     };
-    let body = answer.body_mut().with_config().limit(MAX_LISTING).read_to_vec();
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(MAX_LISTING)
+        .read_to_vec();
     let body = body.map_err(|e| {
         let broken = HubError::Network {
             url: url.clone(),
@@ -86,7 +90,12 @@ pub(super) fn list(http: &Http, endpoint: &str, repo: &RepoId) -> Tried<Listing>
             name: sibling.rfilename,
             size: lfs.and_then(|lfs| lfs.size).or(sibling.size),
             // A large file's git hash is that of the note which stands for it.
-            etag: if lfs.is_some() { large } else { sibling.blob_id }.filter(|e| is_etag(e)),
+            etag: if lfs.is_some() {
+                large
+            } else {
+                sibling.blob_id
+            }
+            .filter(|e| is_etag(e)),
         });
     }
     Ok(Listing {

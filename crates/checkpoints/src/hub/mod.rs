@@ -118,7 +118,7 @@ impl Hub {
         progress: &dyn Progress,
     ) -> Result<Snapshot> {
         if self.config.offline {
-            return self.from_cache(repo, names);
+            return self.offline_snapshot(repo, names);
         }
         let listing = self.list(repo, progress)?;
         let names = match names {
@@ -152,7 +152,7 @@ impl Hub {
         })
     }
 
-    fn from_cache(&self, repo: &RepoId, names: &[String]) -> Result<Snapshot> {
+    fn offline_snapshot(&self, repo: &RepoId, names: &[String]) -> Result<Snapshot> {
         let missing = |what: &str| self.offline(format!("{what} of {repo}"));
         let snapshot = self.cached(repo).ok_or_else(|| missing("any file"))?;
         let files = match names {
@@ -241,19 +241,24 @@ impl Hub {
             repo,
             file: Some(name),
         };
+        // What begins anew brings nothing until it is further than it was: a server may fall back again and again.
+        let mut furthest = partial.done();
         loop {
             self.tries(name, progress, |advanced| {
                 if partial.is_whole() {
                     return Ok(());
                 }
-                let before = partial.done();
-                let answer = self.http.get(url, before, purpose)?;
+                let answer = self.http.get(url, partial.done(), purpose)?;
                 let received = partial.receive(answer, progress);
-                *advanced = partial.done() > before;
+                *advanced = partial.done() > furthest;
+                furthest = furthest.max(partial.done());
                 received
             })?;
-            if partial.is_whole() && partial.finish(&cache.blob(&expected.etag))? {
-                return Ok(());
+            if partial.is_whole() {
+                if partial.finish(&cache.blob(&expected.etag))? {
+                    return Ok(());
+                }
+                furthest = 0; // what an earlier run left was wrong, which happens once
             }
         }
     }

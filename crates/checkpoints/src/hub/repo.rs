@@ -90,7 +90,9 @@ pub(super) fn is_hex(text: &str) -> bool {
 pub(super) fn encoded(text: &str, keep: &str) -> String {
     text.bytes()
         .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(b).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(b).to_string()
+            }
             b if keep.contains(char::from(b)) => char::from(b).to_string(),
             b => format!("%{b:02X}"),
         })

@@ -16,7 +16,12 @@ pub fn select<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     folders.sort_unstable();
     folders.dedup();
     for folder in folders {
-        let here = || names.iter().copied().filter(move |name| parts(name).0 == folder);
+        let here = || {
+            names
+                .iter()
+                .copied()
+                .filter(move |name| parts(name).0 == folder)
+        };
         let best = WEIGHTS
             .iter()
             .find_map(|best| here().find(|name| parts(name).1 == *best));
@@ -26,7 +31,9 @@ pub fn select<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
             let is_shard = |name: &&str| {
                 let file = parts(name).1;
                 file.ends_with(".safetensors")
-                    && file.strip_prefix(stem).is_some_and(|rest| rest.starts_with('-'))
+                    && file
+                        .strip_prefix(stem)
+                        .is_some_and(|rest| rest.starts_with('-'))
             };
             chosen.extend(here().filter(is_shard));
         }
@@ -57,27 +64,62 @@ mod tests {
 
     #[test]
     fn the_best_weights_and_their_configurations() {
-        let flat = ["README.md", ".gitattributes", "images/a.png", "config.json", "model_index.json"];
+        let flat = [
+            "README.md",
+            ".gitattributes",
+            "images/a.png",
+            "config.json",
+            "model_index.json",
+        ];
         let with = |more: &[&'static str]| select([&flat[..], more].concat());
         assert_eq!(
             with(&["diffusion_pytorch_model.bin", "scheduler_config.json"]),
-            ["config.json", "diffusion_pytorch_model.bin", "model_index.json", "scheduler_config.json"]
+            [
+                "config.json",
+                "diffusion_pytorch_model.bin",
+                "model_index.json",
+                "scheduler_config.json"
+            ]
         );
         assert_eq!(
-            with(&["diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]),
-            ["config.json", "diffusion_pytorch_model.safetensors", "model_index.json"]
+            with(&[
+                "diffusion_pytorch_model.bin",
+                "diffusion_pytorch_model.safetensors",
+                "diffusion_pytorch_model.fp16.safetensors"
+            ]),
+            [
+                "config.json",
+                "diffusion_pytorch_model.safetensors",
+                "model_index.json"
+            ]
         );
         assert_eq!(
-            select(["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors.index.json",
-                "unet/diffusion_pytorch_model-00001-of-00002.safetensors", "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
-                "unet/diffusion_pytorch_model.bin", "scheduler/scheduler_config.json"]),
-            ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
-                "unet/diffusion_pytorch_model-00001-of-00002.safetensors", "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
-                "unet/diffusion_pytorch_model.safetensors.index.json"]
+            select([
+                "model_index.json",
+                "unet/config.json",
+                "unet/diffusion_pytorch_model.safetensors.index.json",
+                "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+                "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+                "unet/diffusion_pytorch_model.bin",
+                "scheduler/scheduler_config.json"
+            ]),
+            [
+                "model_index.json",
+                "scheduler/scheduler_config.json",
+                "unet/config.json",
+                "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+                "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+                "unet/diffusion_pytorch_model.safetensors.index.json"
+            ]
         );
         assert_eq!(
             with(&["score.safetensors", "generator.safetensors"]),
-            ["config.json", "generator.safetensors", "model_index.json", "score.safetensors"]
+            [
+                "config.json",
+                "generator.safetensors",
+                "model_index.json",
+                "score.safetensors"
+            ]
         );
         assert_eq!(select(["a.pth", "notes.txt"]), ["a.pth"]);
         assert!(with(&[]).is_empty());

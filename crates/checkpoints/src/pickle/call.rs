@@ -45,11 +45,16 @@ pub(super) fn call(function: Global, arguments: &[Id], arena: &mut Arena) -> Out
             _ => Err(wrong("torch._utils._rebuild_tensor_v2")),
         },
         Global::RebuildTensorV3 => match nodes.as_slice() {
-            [storage, offset, shape, strides, _, _, Node::Global(Global::Dtype(_, dtype)), ..]
-                if nodes.len() <= 8 =>
-            {
-                tensor(storage, offset, shape, strides, Some(*dtype), arena)
-            }
+            [
+                storage,
+                offset,
+                shape,
+                strides,
+                _,
+                _,
+                Node::Global(Global::Dtype(_, dtype)),
+                ..,
+            ] if nodes.len() <= 8 => tensor(storage, offset, shape, strides, Some(*dtype), arena),
             _ => Err(wrong("torch._utils._rebuild_tensor_v3")),
         },
         Global::RebuildParameter => match nodes.as_slice() {
@@ -69,10 +74,14 @@ pub(super) fn call(function: Global, arguments: &[Id], arena: &mut Arena) -> Out
             _ => Err(wrong("torch.device")),
         },
         Global::Encode => match nodes.as_slice() {
-            [Node::Leaf(Value::Str(text)), Node::Leaf(Value::Str(encoding))]
-                if matches!(&**encoding, "latin1" | "latin-1") =>
-            {
-                let bytes = text.chars().map(u8::try_from).collect::<Result<Vec<u8>, _>>();
+            [
+                Node::Leaf(Value::Str(text)),
+                Node::Leaf(Value::Str(encoding)),
+            ] if matches!(&**encoding, "latin1" | "latin-1") => {
+                let bytes = text
+                    .chars()
+                    .map(u8::try_from)
+                    .collect::<Result<Vec<u8>, _>>();
                 let bytes = bytes.map_err(|_| "a text that is no latin1 stands for bytes")?;
                 Ok(Node::Leaf(Value::Bytes(bytes.into())))
             }
@@ -109,11 +118,16 @@ pub(super) fn build(target: Id, state: Id, arena: &Arena) -> Outcome<()> {
         (Node::NumpyDtype(code), Node::Tuple(state)) => {
             let order = state.get(1).map(|&id| arena.get(id)).transpose()?;
             match order {
-                Some(Node::Leaf(Value::Str(order))) if matches!(&**order, "<" | "|" | "=") => Ok(()),
+                Some(Node::Leaf(Value::Str(order))) if matches!(&**order, "<" | "|" | "=") => {
+                    Ok(())
+                }
                 _ => Err(format!("a numpy {code} is not little-endian").into()),
             }
         }
-        (other, _) => Err(Fault::Refused(format!("to set the state of {}", other.kind()))),
+        (other, _) => Err(Fault::Refused(format!(
+            "to set the state of {}",
+            other.kind()
+        ))),
     }
 }
 
@@ -133,8 +147,13 @@ fn tensor(
         .ok_or("a tensor in plain bytes has no type")?;
     let offset = natural(offset)?;
     let (shape, strides) = (naturals(shape, arena)?, naturals(strides, arena)?);
-    let tensor = StoredTensor::new(dtype, shape, strides, offset, storage.clone())
-        .map_err(|e| format!("a tensor in storage {}: {e}", crate::error::shown(storage.key())))?;
+    let tensor =
+        StoredTensor::new(dtype, shape, strides, offset, storage.clone()).map_err(|e| {
+            format!(
+                "a tensor in storage {}: {e}",
+                crate::error::shown(storage.key())
+            )
+        })?;
     Ok(Node::Leaf(Value::Tensor(Arc::new(tensor))))
 }
 

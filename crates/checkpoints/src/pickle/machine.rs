@@ -470,11 +470,7 @@ impl<'a, 'b> Machine<'a, 'b> {
     fn global(&mut self, module: &str, name: &str) -> Outcome<()> {
         match globals::find(module, name) {
             Some(global) => self.push(Node::Global(global)),
-            None => Err(Fault::Refused(format!(
-                "{}.{}",
-                shown(module),
-                shown(name)
-            ))),
+            None => Err(Fault::Refused(format!("{}.{}", shown(module), shown(name)))),
         }
     }
 
@@ -503,7 +499,9 @@ impl<'a, 'b> Machine<'a, 'b> {
             return Err(Fault::Refused(format!("a persistent {}", shown(what))));
         }
         if !matches!(rest, [] | [Node::Leaf(Value::None)]) {
-            return Err(Fault::Refused("a view of a storage, as PyTorch 0.1 had".into()));
+            return Err(Fault::Refused(
+                "a view of a storage, as PyTorch 0.1 had".into(),
+            ));
         }
         let asked = StorageKey {
             key,

@@ -27,7 +27,10 @@ pub fn read_index(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     if bytes.len() > MAX_INDEX {
         return Err(Error::file(
             path,
-            format!("an index of {} bytes; at most {MAX_INDEX} are read", bytes.len()),
+            format!(
+                "an index of {} bytes; at most {MAX_INDEX} are read",
+                bytes.len()
+            ),
         ));
     }
     let index: Index = serde_json::from_slice(&bytes)
@@ -38,7 +41,10 @@ pub fn read_index(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
             return Err(Error::tensor(
                 path,
                 &tensor,
-                format!(" is said to be in {:?}, which is no name of a file beside the index", shown(&file)),
+                format!(
+                    " is said to be in {:?}, which is no name of a file beside the index",
+                    shown(&file)
+                ),
             ));
         }
         files.entry(file).or_default().push(tensor);
@@ -46,7 +52,10 @@ pub fn read_index(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     if files.is_empty() || files.len() > MAX_FILES {
         return Err(Error::file(
             path,
-            format!("the index names {} files; 1 to {MAX_FILES} are read", files.len()),
+            format!(
+                "the index names {} files; 1 to {MAX_FILES} are read",
+                files.len()
+            ),
         ));
     }
     Ok(files)

@@ -63,7 +63,9 @@ pub(super) fn read(file: &Bytes) -> Result<Value, Fault> {
     let none = &mut |_: pickle::StorageKey<'_>| Err("a storage among keys".to_owned());
     let (keys, length) = pickle::read(file.get(at..).unwrap_or_default(), none)?;
     at += length;
-    let keys = keys.as_list().ok_or("the keys of the storages are no list")?;
+    let keys = keys
+        .as_list()
+        .ok_or("the keys of the storages are no list")?;
     let mut storages: HashMap<&str, Arc<Storage>> = HashMap::new();
     for key in keys {
         let Value::Str(key) = key else {
@@ -82,11 +84,7 @@ pub(super) fn read(file: &Bytes) -> Result<Value, Fault> {
         }
     }
     if at != file.len() {
-        return Err(format!(
-            "the storages end at {at} of a file of {} bytes",
-            file.len()
-        )
-        .into());
+        return Err(format!("the storages end at {at} of a file of {} bytes", file.len()).into());
     }
     let (value, _) = pickle::read(pickled, &mut |asked| {
         let found = storages.get(asked.key).cloned();

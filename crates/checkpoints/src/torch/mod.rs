@@ -42,7 +42,9 @@ fn archive(file: &Bytes) -> Result<Value, Fault> {
         .filter_map(|name| name.strip_suffix("data.pkl"))
         .filter(|folder| folder.ends_with('/') && folder.matches('/').count() == 1);
     let (Some(folder), None) = (pickles.next(), pickles.next()) else {
-        return Err("the archive holds no data.pkl, or several: torch.save did not write it".into());
+        return Err(
+            "the archive holds no data.pkl, or several: torch.save did not write it".into(),
+        );
     };
     let record = |name: &str| archive.get(&format!("{folder}{name}"));
     if record("constants.pkl").is_some() {
@@ -111,7 +113,10 @@ fn contents<'a>(
     } else {
         Cow::Borrowed(raw)
     };
-    if record.checksum.is_some_and(|sum| crc32fast::hash(&bytes) != sum) {
+    if record
+        .checksum
+        .is_some_and(|sum| crc32fast::hash(&bytes) != sum)
+    {
         return Err(format!(
             "the checksum of record {name} is not that of its bytes: the file is damaged"
         ));

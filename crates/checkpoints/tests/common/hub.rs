@@ -19,7 +19,12 @@ pub struct Request {
 impl Request {
     /// The first byte asked for.
     pub fn from(&self) -> Option<usize> {
-        self.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+        self.headers
+            .get("range")?
+            .strip_prefix("bytes=")?
+            .strip_suffix('-')?
+            .parse()
+            .ok()
     }
 }
 
@@ -120,7 +125,11 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) -> std
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    if !reply.headers.iter().any(|(name, _)| name == "content-length") {
+    if !reply
+        .headers
+        .iter()
+        .any(|(name, _)| name == "content-length")
+    {
         head += &format!("content-length: {}\r\n", reply.body.len());
     }
     stream.write_all((head + "\r\n").as_bytes())?;
@@ -145,7 +154,10 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) -> std
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 pub fn git_hash(bytes: &[u8]) -> String {
@@ -177,7 +189,10 @@ impl Repo {
     pub fn new() -> Self {
         Self {
             small: vec![("config.json".into(), b"{\"a\": 1}\n".to_vec())],
-            large: vec![("diffusion_pytorch_model.safetensors".into(), noise(3_000_000))],
+            large: vec![(
+                "diffusion_pytorch_model.safetensors".into(),
+                noise(3_000_000),
+            )],
             tells: true,
         }
     }
@@ -211,7 +226,10 @@ impl Repo {
                 format!(r#"{{"rfilename":"{name}"}}"#)
             });
         }
-        format!(r#"{{"id":"o/m","sha":"{COMMIT}","siblings":[{}]}}"#, files.join(","))
+        format!(
+            r#"{{"id":"o/m","sha":"{COMMIT}","siblings":[{}]}}"#,
+            files.join(",")
+        )
     }
 
     /// The answer to a request, large files being at `elsewhere`.
@@ -222,13 +240,18 @@ impl Repo {
         if request.path.starts_with("/api/models/o/m/revision/") {
             return Reply::status(404).header("X-Error-Code", "RevisionNotFound");
         }
-        let Some(name) = request.path.strip_prefix(&format!("/o/m/resolve/{COMMIT}/")) else {
+        let Some(name) = request
+            .path
+            .strip_prefix(&format!("/o/m/resolve/{COMMIT}/"))
+        else {
             return Reply::status(401).header("X-Error-Code", "RepoNotFound");
         };
         for (file, bytes) in &self.small {
             if file == name {
                 let etag = format!("\"{}\"", git_hash(bytes));
-                return ranged(request, bytes).header("ETag", etag).header("X-Repo-Commit", COMMIT);
+                return ranged(request, bytes)
+                    .header("ETag", etag)
+                    .header("X-Repo-Commit", COMMIT);
             }
         }
         for (file, bytes) in &self.large {
@@ -244,11 +267,17 @@ impl Repo {
     }
 
     /// The store of large files, each answer changed by `fault`.
-    pub fn store(&self, fault: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Server {
+    pub fn store(
+        &self,
+        fault: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static,
+    ) -> Server {
         let repo = self.clone();
         Server::start(move |request| {
             let path = request.path.split('?').next().unwrap();
-            let found = repo.large.iter().find(|(name, _)| path == format!("/blobs/{name}"));
+            let found = repo
+                .large
+                .iter()
+                .find(|(name, _)| path == format!("/blobs/{name}"));
             match found {
                 Some((_, bytes)) => fault(request, ranged(request, bytes)),
                 None => Reply::status(404),

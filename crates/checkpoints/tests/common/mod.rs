@@ -6,13 +6,17 @@ use checkpoints::Checkpoint;
 use std::path::{Path, PathBuf};
 
 pub fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/cases")
+        .join(name)
 }
 
 /// Files below the golden folder, where it exists.
 pub fn golden(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
-    let path = std::env::var_os("WMGM_GOLDEN").map_or(beside, PathBuf::from).join(name);
+    let path = std::env::var_os("WMGM_GOLDEN")
+        .map_or(beside, PathBuf::from)
+        .join(name);
     if !path.exists() {
         eprintln!("no {}: skipped", path.display());
         return None;
@@ -27,7 +31,11 @@ pub fn same(what: &str, a: &Checkpoint, b: &Checkpoint, name_a: &str, name_b: &s
     let (Some(a), Some(b)) = (a, b) else {
         panic!("{what}: {name_a} is {a:?} and {name_b} is {b:?}");
     };
-    assert_eq!((a.dtype(), a.shape()), (b.dtype(), b.shape()), "{what}: {name_a}");
+    assert_eq!(
+        (a.dtype(), a.shape()),
+        (b.dtype(), b.shape()),
+        "{what}: {name_a}"
+    );
     assert_eq!(a.bytes().unwrap(), b.bytes().unwrap(), "{what}: {name_a}");
 }
 
@@ -68,7 +76,8 @@ pub fn zip(parts: &[Part], wide: bool) -> Vec<u8> {
     let mut directory = Vec::new();
     for part in parts {
         let packed = if part.deflate {
-            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+            let mut encoder =
+                flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
             std::io::Write::write_all(&mut encoder, &part.bytes).unwrap();
             encoder.finish().unwrap()
         } else {
@@ -172,7 +181,9 @@ impl Pickle {
     }
 
     pub fn text(self, text: &str) -> Self {
-        self.raw(b"X").raw(&(text.len() as u32).to_le_bytes()).raw(text.as_bytes())
+        self.raw(b"X")
+            .raw(&(text.len() as u32).to_le_bytes())
+            .raw(text.as_bytes())
     }
 
     pub fn int(self, value: i64) -> Self {
@@ -180,7 +191,10 @@ impl Pickle {
     }
 
     pub fn ints(self, values: &[i64]) -> Self {
-        values.iter().fold(self.raw(b"("), |p, &v| p.int(v)).raw(b"t")
+        values
+            .iter()
+            .fold(self.raw(b"("), |p, &v| p.int(v))
+            .raw(b"t")
     }
 
     pub fn global(self, name: &str) -> Self {
@@ -189,10 +203,23 @@ impl Pickle {
     }
 
     pub fn storage(self, class: &str, key: &str, count: i64) -> Self {
-        self.raw(b"(").text("storage").global(class).text(key).text("cpu").int(count).raw(b"tQ")
+        self.raw(b"(")
+            .text("storage")
+            .global(class)
+            .text(key)
+            .text("cpu")
+            .int(count)
+            .raw(b"tQ")
     }
 
-    pub fn tensor(self, class: &str, count: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Self {
+    pub fn tensor(
+        self,
+        class: &str,
+        count: i64,
+        offset: i64,
+        shape: &[i64],
+        strides: &[i64],
+    ) -> Self {
         self.global("torch._utils._rebuild_tensor_v2")
             .raw(b"(")
             .storage(class, "0", count)

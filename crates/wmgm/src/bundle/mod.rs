@@ -127,7 +127,8 @@ fn network<T>(
     device: &Device,
     build: impl FnOnce(candle_nn::VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> std::result::Result<(T, usize), String> {
-    let weights = Weights::from_safetensors(bytes, Path::new(""), device).map_err(|e| e.reason())?;
+    let weights =
+        Weights::from_safetensors(bytes, Path::new(""), device).map_err(|e| e.reason())?;
     let network = build(weights.builder(device)).map_err(|e| e.to_string())?;
     match weights.unused().first() {
         None => Ok((network, weights.count())),
