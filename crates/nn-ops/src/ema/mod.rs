@@ -106,7 +106,7 @@ impl Ema {
     /// # Errors
     /// Only those of the device.
     pub fn restart(&mut self) -> Result<()> {
-        *self = Self::new(std::mem::take(&mut self.vars), self.decay)?;
+        *self = Self::start(self.vars.clone(), self.decay)?;
         Ok(())
     }
 
