@@ -52,6 +52,18 @@ pub enum Error {
         /// The shape needed.
         expected: String,
     },
+    /// A field of a network's configuration that cannot be built.
+    #[error("{network}: {field} is {value}, it must be {need}")]
+    Config {
+        /// The network.
+        network: &'static str,
+        /// The field, or what follows from several.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The values allowed.
+        need: String,
+    },
     /// An error of a tensor operation, of the network or of a callback.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -2,13 +2,19 @@
 
 #![doc = include_str!("../README.md")]
 
+mod blocks;
 pub mod diffusion;
 pub mod edm;
 pub mod error;
 pub mod sampler;
+pub mod score_net;
 pub mod unet;
+pub mod unet2d;
 
+pub use blocks::Nonlinearity;
 pub use diffusion::{DiffusionConfig, GaussianDiffusion};
 pub use edm::Edm;
 pub use error::Error;
+pub use score_net::{ScoreNet, ScoreNetConfig};
 pub use unet::{UNet, UNetConfig};
+pub use unet2d::{UNet2DConfig, UNet2DModel};
