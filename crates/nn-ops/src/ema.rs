@@ -75,6 +75,15 @@ impl Ema {
             .collect()
     }
 
+    /// Forgets everything: begins anew at the variables' present values.
+    ///
+    /// # Errors
+    /// Only those of the device.
+    pub fn restart(&mut self) -> Result<()> {
+        *self = Self::new(std::mem::take(&mut self.vars), self.decay)?;
+        Ok(())
+    }
+
     /// The averages and `ema.steps`.
     ///
     /// # Errors

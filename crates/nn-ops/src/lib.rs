@@ -25,6 +25,7 @@ pub mod simd;
 pub mod softmax;
 
 mod cpu;
+mod kept;
 mod storage;
 
 pub use activation::{leaky_relu, silu};

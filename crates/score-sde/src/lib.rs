@@ -3,11 +3,15 @@
 #![doc = include_str!("../README.md")]
 
 mod blocks;
+pub mod control;
 pub mod diffusion;
 pub mod edm;
 pub mod error;
+pub mod likelihood;
+pub mod ode;
 pub mod sampler;
 pub mod score_net;
+pub mod sde;
 pub mod unet;
 pub mod unet2d;
 

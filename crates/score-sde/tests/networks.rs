@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use common::{close, close_to};
 use nn_ops::Params;
+use score_sde::sde::{Labels, NetworkScore, Score, Sde, Ve};
 use score_sde::unet::DropMask;
 use score_sde::{ScoreNet, ScoreNetConfig, UNet2DConfig, UNet2DModel};
 use serde_json::{Value, json};
@@ -389,6 +390,33 @@ fn pictures_do_not_depend_on_their_company() {
             assert_eq!(bits(all.narrow(0, i, 1).unwrap()), bits(alone));
         }
     }
+}
+
+/// A network of the variance-exploding process is shown sigma and returns the score itself.
+#[test]
+fn a_network_becomes_a_score() {
+    let Net::Score(net) = built("score_sde", &score_config(), DType::F32).0 else {
+        panic!("a network of score_sde")
+    };
+    let sde = Ve::default();
+    let score = NetworkScore {
+        sde: &sde,
+        network: &|x, t| Ok(net.forward(x, t, None)?),
+        labels: Labels::Continuous,
+    };
+    let x = made("x", &[2, 3, 16, 16], 1.0)
+        .to_dtype(DType::F32)
+        .unwrap();
+    let times = [0.2, 0.9];
+    let got = score.score(&x, &times).unwrap();
+    let sigmas: Vec<f32> = times.iter().map(|&t| sde.marginal(t).std as f32).collect();
+    let sigmas = Tensor::new(sigmas, &Device::Cpu).unwrap();
+    close_to(
+        "score",
+        &got,
+        &net.forward(&x, &sigmas, None).unwrap(),
+        1e-6,
+    );
 }
 
 fn score_config() -> Value {

@@ -6,7 +6,7 @@
 mod config;
 mod weights;
 
-pub use config::{BundleConfig, Provenance};
+pub use config::{BundleConfig, Init, Provenance};
 
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
@@ -132,6 +132,33 @@ fn network<T>(
     let network = build(weights.builder(device)).map_err(|e| e.to_string())?;
     weights.check_all_used()?;
     Ok((network, weights.count()))
+}
+
+/// What a run that starts from a bundle needs of it.
+pub(crate) struct Start {
+    /// Its configuration.
+    pub config: BundleConfig,
+    /// Tensors of the score network.
+    pub score: HashMap<String, Tensor>,
+    /// Tensors of the generator.
+    pub generator: HashMap<String, Tensor>,
+}
+
+/// Reads a bundle's tensors instead of building its networks.
+pub(crate) fn read_start(folder: &Path, device: &Device) -> Result<Start> {
+    // Whole and sound as a model first: errors are those of every reader of bundles.
+    let config = Bundle::read(folder, device)?.config;
+    let tensors = |i: usize| {
+        let path = folder.join(FILES[i]);
+        Weights::read(&read_bounded(&path, MAX_BYTES[i])?, device)
+            .map(Weights::into_tensors)
+            .map_err(|reason| Error::Bundle { path, reason })
+    };
+    Ok(Start {
+        score: tensors(1)?,
+        generator: tensors(2)?,
+        config,
+    })
 }
 
 /// Writes a bundle as a whole or not at all.

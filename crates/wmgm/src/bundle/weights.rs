@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use safetensors::{Dtype, SafeTensors};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The longest header read. Ours have some hundred names; parsing takes several times a header's own bytes.
@@ -71,6 +71,12 @@ impl Weights {
     /// A builder of layers from these tensors.
     pub(super) fn builder(&self, device: &Device) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device.clone())
+    }
+
+    /// All tensors by name.
+    pub(super) fn into_tensors(self) -> HashMap<String, Tensor> {
+        let named = self.tensors.iter();
+        named.map(|(n, t)| (n.clone(), t.clone())).collect()
     }
 
     /// The number of values in all tensors.

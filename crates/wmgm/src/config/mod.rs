@@ -81,6 +81,11 @@ pub struct HighConfig {
     pub l1: f64,
     /// Side of the crops at levels larger than this.
     pub crop: usize,
+    /// Largest standard deviation of noise added to the low bands that the generator (not the discriminator) sees in
+    /// training, drawn anew per item: low bands made by a diffusion are not as true as those of pictures (the
+    /// conditioning augmentation of Ho et al. 2022, arXiv 2106.15282, section 4).
+    #[serde(default)]
+    pub low_noise: f64,
 }
 
 /// Optimisation.
