@@ -52,6 +52,18 @@ pub enum Error {
         /// The shape needed.
         expected: String,
     },
+    /// A field of a network's configuration that cannot be built.
+    #[error("{network}: {field} is {value}, it must be {need}")]
+    Config {
+        /// The network.
+        network: &'static str,
+        /// The field, or what follows from several.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The values allowed.
+        need: String,
+    },
     /// A process that a sampler does not fit.
     #[error("{op} does not fit the {sde} process: {fits}")]
     Unfit {
