@@ -25,6 +25,22 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// `(a + b) * factor`, both of one shape: a residual path that keeps its variance, with `factor` 1 / sqrt 2.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn add_scaled(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
+    if a.shape() != b.shape() {
+        bail!("add_scaled: {:?} and {:?} differ", a.shape(), b.shape())
+    }
+    if fast(a) && fast(b) {
+        a.contiguous()?
+            .apply_op2(&b.contiguous()?, Op::AddScaled(factor as f32))
+    } else {
+        (a + b)? * factor
+    }
+}
+
 /// `x * mask`, the mask a constant: it gets no gradient, and none is computed for it.
 ///
 /// # Errors
@@ -73,6 +89,7 @@ fn joined(a: &Shape, b: &Shape) -> Result<(Shape, usize, usize)> {
 
 enum Op {
     Add,
+    AddScaled(f32),
     Mask,
     Cat,
 }
@@ -127,6 +144,7 @@ impl CustomOp2 for Op {
     fn name(&self) -> &'static str {
         match self {
             Self::Add => "add",
+            Self::AddScaled(_) => "add_scaled",
             Self::Mask => "mask",
             Self::Cat => "cat_channels",
         }
@@ -146,6 +164,10 @@ impl CustomOp2 for Op {
         Ok(match self {
             Self::Add => (
                 CpuStorage::F32(pairwise(a, b, |a, b| a + b)),
+                l1.shape().clone(),
+            ),
+            Self::AddScaled(k) => (
+                CpuStorage::F32(pairwise(a, b, |a, b| (a + b) * k)),
                 l1.shape().clone(),
             ),
             Self::Mask => (
@@ -168,6 +190,10 @@ impl CustomOp2 for Op {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         match self {
             Self::Add => Ok((Some(dy.clone()), Some(dy.clone()))),
+            Self::AddScaled(k) => {
+                let dx = (dy * f64::from(*k))?;
+                Ok((Some(dx.clone()), Some(dx)))
+            }
             Self::Mask => {
                 let dy = dy.contiguous()?;
                 let dx = with_slice(&dy, |dy| {
@@ -209,6 +235,11 @@ mod tests {
         for (ours, theirs, vars) in [
             (add(&a, &c)?, (a.as_tensor() + c.as_tensor())?, [&a, &c]),
             (
+                add_scaled(&a, &c, 0.5)?,
+                ((a.as_tensor() + c.as_tensor())? * 0.5)?,
+                [&a, &c],
+            ),
+            (
                 cat_channels(&a, &b)?,
                 Tensor::cat(&[a.as_tensor(), b.as_tensor()], 1)?,
                 [&a, &b],
@@ -230,6 +261,7 @@ mod tests {
         let (g, h) = (ours.backward()?, theirs.backward()?);
         assert_eq!(flat(g.get(&a).unwrap())?, flat(h.get(&a).unwrap())?);
         assert!(g.get(&c).is_none() && mask(&a, &b).is_err());
+        assert!(add_scaled(&a, &b, 0.5).is_err());
         assert!(add(&a, &b).is_err() && cat_channels(&a, &b.narrow(0, 0, 2)?).is_err());
         Ok(())
     }

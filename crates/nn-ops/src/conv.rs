@@ -8,11 +8,13 @@ use crate::cpu::direct;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
 use crate::cpu::winograd;
+use crate::kept::Kept;
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +53,26 @@ impl Conv2dConfig {
 /// # Errors
 /// Shapes that do not fit each other, or a kernel larger than the padded picture.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
+    apply(x, w, b, cfg, None)
+}
+
+/// The same with transformed weights, where `w` is always the same.
+fn apply(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    cfg: Conv2dConfig,
+    kept: Option<Kept>,
+) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
     if !path::kernels(x) {
         return reference(x, w, b, &geometry);
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
+    let op = Op { cfg, kept };
     match b {
-        Some(b) => x.apply_op3(&w, &b.contiguous()?, Op { cfg }),
-        None => x.apply_op2(&w, Op { cfg }),
+        Some(b) => x.apply_op3(&w, &b.contiguous()?, op),
+        None => x.apply_op2(&w, op),
     }
 }
 
@@ -151,15 +165,15 @@ fn sizes(g: &Geometry, turned: bool) -> winograd::Sizes {
     }
 }
 
-fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&Kept>) -> Vec<f32> {
     match Kernel::of(g) {
         Kernel::Winograd => {
             let s = sizes(g, false);
-            let y = winograd::forward(
-                &s,
-                &s.input().pack(x),
-                &winograd::Kernels::new(w, &s, false),
-            );
+            let kernels = match kept {
+                Some(kept) => kept.kernels(w, &s),
+                None => Arc::new(winograd::Kernels::new(w, &s, false)),
+            };
+            let y = winograd::forward(&s, &s.input().pack(x), &kernels);
             let mut y = s.output().unpack(&y);
             if let Some(b) = b {
                 add_bias(&mut y, b, g.oh * g.ow);
@@ -241,6 +255,7 @@ fn backward(
 
 struct Op {
     cfg: Conv2dConfig,
+    kept: Option<Kept>,
 }
 
 impl Op {
@@ -257,6 +272,7 @@ impl Op {
             cpu_slice("conv2d", x.0, x.1)?,
             cpu_slice("conv2d", w.0, w.1)?,
             bias,
+            self.kept.as_ref(),
         );
         Ok((CpuStorage::F32(y), (g.n, g.co, g.oh, g.ow).into()))
     }
@@ -352,6 +368,7 @@ pub struct Conv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     cfg: Conv2dConfig,
+    kept: Kept,
 }
 
 impl Conv2d {
@@ -397,12 +414,18 @@ impl Conv2d {
             weight: vb.get_with_hints((co, ci / cfg.groups, kernel, kernel), "weight", init)?,
             bias: Some(vb.get_with_hints(co, "bias", init)?),
             cfg,
+            kept: Kept::default(),
         })
     }
 
     /// A layer from tensors at hand.
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>, cfg: Conv2dConfig) -> Self {
-        Self { weight, bias, cfg }
+        Self {
+            weight,
+            bias,
+            cfg,
+            kept: Kept::default(),
+        }
     }
 
     /// (Co, Ci / groups, K, K).
@@ -423,6 +446,8 @@ impl Conv2d {
 
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv2d(x, &self.weight, self.bias.as_ref(), self.cfg)
+        // Weights in training change under the same layer.
+        let kept = (!self.weight.track_op()).then(|| self.kept.clone());
+        apply(x, &self.weight, self.bias.as_ref(), self.cfg, kept)
     }
 }

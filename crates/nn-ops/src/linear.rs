@@ -49,6 +49,11 @@ impl Linear {
             bias: vb.get_with_hints(outputs, "bias", init)?,
         })
     }
+
+    /// A layer from tensors at hand, `weight` (O, I) and `bias` (O).
+    pub fn from_tensors(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias }
+    }
 }
 
 impl Module for Linear {

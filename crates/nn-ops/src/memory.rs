@@ -1,5 +1,19 @@
 //! Keeping memory between calls: what a tensor library frees and asks for again at every step.
 
+use std::sync::atomic::Ordering;
+
+/// Limits what convolutions of networks that are not being trained keep of transformed weights, 4 times the weights'
+/// own size, all layers of the process together; 256 MiB until then. Layers beyond it transform at every call: slower,
+/// with the same results. Layers that have kept some already go on doing so.
+pub fn limit_kept_weights(bytes: usize) {
+    crate::kept::budget().1.store(bytes, Ordering::Relaxed);
+}
+
+/// Bytes of transformed weights that are kept now.
+pub fn kept_weights() -> usize {
+    crate::kept::budget().0.load(Ordering::Relaxed)
+}
+
 /// Tells the C allocator to keep freed memory instead of giving every large block back to the system.
 ///
 /// Tensors of a training step are a few MiB each; by default glibc maps and unmaps each of them, and the page faults

@@ -1,5 +1,6 @@
 //! Which vector instructions this processor has, and loops compiled once for each of them.
 
+use crate::cpu::lanes::{Lanes, dispatch};
 use std::sync::OnceLock;
 
 /// An instruction set the kernels are compiled for.
@@ -78,6 +79,39 @@ macro_rules! multiversion {
     };
 }
 pub(crate) use multiversion;
+
+/// The most independent multiply-adds in flight: enough chains to hide their latency.
+const CHAINS: usize = 12;
+
+#[inline(always)]
+unsafe fn fma_with<V: Lanes>(rounds: usize, done: &mut usize) {
+    // SAFETY: the caller has the instruction set; nothing but registers and one local array is used.
+    unsafe {
+        let (scale, step) = (
+            V::splat(std::hint::black_box(0.5)),
+            V::splat(std::hint::black_box(0.25)),
+        );
+        let mut sums = [V::zero(); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // step + sum * scale: stays finite for ever.
+                *sum = step.mul_add(*sum, scale);
+            }
+        }
+        let total = sums.into_iter().fold(V::zero(), |a, b| a.add(b));
+        std::hint::black_box(total.sum());
+        *done = CHAINS * V::LEN;
+    }
+}
+dispatch!(fma_kernel, fma_with, (rounds: usize, done: &mut usize));
+
+/// Runs a loop of nothing but vector multiply-adds and returns how many of them, of single floats, a round has: the
+/// processor's limit, for benchmarks to measure against.
+pub fn fma_rounds(rounds: usize) -> usize {
+    let mut done = 0;
+    fma_kernel(rounds, &mut done);
+    done
+}
 
 /// `exp(x)` by a polynomial that vectorises: relative error below 2e-7 for |x| < 87, saturating outside.
 #[inline(always)]

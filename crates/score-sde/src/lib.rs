@@ -2,15 +2,28 @@
 
 #![doc = include_str!("../README.md")]
 
+mod blocks;
+pub mod control;
 pub mod diffusion;
 pub mod edm;
 pub mod error;
 pub mod grid;
+pub mod likelihood;
+pub mod objective;
+pub mod ode;
+mod pictures;
 pub mod prediction;
 pub mod sampler;
+pub mod score_net;
+pub mod sde;
+pub mod theory;
 pub mod unet;
+pub mod unet2d;
 
+pub use blocks::Nonlinearity;
 pub use diffusion::{DiffusionConfig, GaussianDiffusion};
 pub use edm::Edm;
 pub use error::Error;
+pub use score_net::{ScoreNet, ScoreNetConfig};
 pub use unet::{UNet, UNetConfig};
+pub use unet2d::{UNet2DConfig, UNet2DModel};

@@ -1,61 +1,48 @@
 //! The U-Net of improved-diffusion (Nichol and Dhariwal 2021, arXiv 2102.09672), name for name and number for number,
 //! so that its checkpoints load; with `conv_resample` off it is also the default network of this project.
 
-mod blocks;
 mod config;
 mod embedding;
 
-pub use blocks::DropMask;
-use blocks::{AttentionBlock, Downsample, ResBlock, Upsample};
-use candle_core::{Module, Result, Tensor, bail};
+pub use crate::blocks::DropMask;
+use crate::blocks::{
+    AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, Filter, Head,
+    InputPath, Layout, Mlp, Nonlinearity, OutputPath, Qkv, ResBlock, ResNames, ResSpec, Resampler,
+    Skip, Stage, Start, UpLevel, Upsample, conv,
+};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 pub use config::UNetConfig;
 pub use embedding::timestep_embedding;
-use nn_ops::{Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, cat_channels, silu};
+use nn_ops::{Conv2dConfig, silu};
 
-/// One entry of a level: what improved-diffusion calls a TimestepEmbedSequential.
-#[derive(Debug, Clone, Default)]
-struct Stage {
-    first: Option<Conv2d>,
-    res: Option<ResBlock>,
-    attention: Option<AttentionBlock>,
-    down: Option<Downsample>,
-    up: Option<Upsample>,
-}
+/// Groups and epsilon of every normalisation.
+const NORM: (usize, f64) = (32, 1e-5);
 
-impl Stage {
-    fn forward(&self, x: &Tensor, emb: &Tensor, mask: Option<&dyn DropMask>) -> Result<Tensor> {
-        let mut x = match &self.first {
-            Some(conv) => conv.forward(x)?,
-            None => x.clone(),
-        };
-        if let Some(res) = &self.res {
-            x = res.forward(&x, emb, mask)?;
-        }
-        if let Some(attention) = &self.attention {
-            x = attention.forward(&x)?;
-        }
-        if let Some(down) = &self.down {
-            x = down.forward(&x)?;
-        }
-        match &self.up {
-            Some(up) => up.forward(&x),
-            None => Ok(x),
-        }
-    }
-}
+const RES: ResNames = ResNames {
+    norm_in: "in_layers.0",
+    conv_in: "in_layers.2",
+    emb: "emb_layers.1",
+    norm_out: "out_layers.0",
+    conv_out: "out_layers.3",
+    skip: "skip_connection",
+};
+
+const ATTENTION: AttentionNames = AttentionNames {
+    norm: "norm",
+    qkv: Qkv::Joint("qkv"),
+    out: "proj_out",
+    layout: Layout::Conv1d,
+};
 
 /// The network: (N, Ci, H, W) and N noise levels to (N, Co, H, W).
 #[derive(Debug, Clone)]
 pub struct UNet {
     config: UNetConfig,
-    time: (Linear, Linear),
+    time: Mlp,
     labels: Option<Tensor>,
-    input: Vec<Stage>,
-    middle: (ResBlock, AttentionBlock, ResBlock),
-    output: Vec<Stage>,
-    norm: GroupNorm,
-    last: Conv2d,
+    body: Body,
+    head: Head,
 }
 
 impl UNet {
@@ -68,12 +55,47 @@ impl UNet {
         let c = &config;
         let base = c.model_channels;
         let emb = 4 * base;
-        let res = |ci, co, vb| ResBlock::new(ci, co, emb, c.use_scale_shift_norm, c.dropout, vb);
-        let attend =
-            |ds: usize, ch, heads, vb: VarBuilder| match c.attention_resolutions.contains(&ds) {
-                true => AttentionBlock::new(ch, heads, vb).map(Some),
-                false => Ok(None),
+        let res = |ci, co, vb| {
+            let spec = ResSpec {
+                ci,
+                co,
+                emb,
+                groups: (NORM.0, NORM.0),
+                eps: NORM.1,
+                act: Nonlinearity::Swish,
+                scale_shift: c.use_scale_shift_norm,
+                dropout: c.dropout,
+                resample: None,
+                skip: Skip {
+                    layout: Layout::Conv2d,
+                    gain: 1.0,
+                    always: false,
+                },
+                rescale: 1.0,
+                start: Start::Torch,
+                gain: 0.0,
+                names: &RES,
             };
+            ResBlock::new(spec, vb)
+        };
+        let attention = |channels: usize, heads: usize, vb| {
+            let spec = AttentionSpec {
+                channels,
+                heads,
+                head_width: channels / heads,
+                groups: Some(NORM.0),
+                eps: NORM.1,
+                rescale: 1.0,
+                start: Start::Torch,
+                gains: (1.0, 0.0),
+                names: &ATTENTION,
+            };
+            AttentionBlock::new(&spec, vb)
+        };
+        let attend = |ds: usize, ch, heads, vb| match c.attention_resolutions.contains(&ds) {
+            true => attention(ch, heads, vb).map(Some),
+            false => Ok(None),
+        };
         let labels = match c.num_classes {
             Some(k) => Some(vb.get_with_hints(
                 (k, emb),
@@ -86,95 +108,108 @@ impl UNet {
             None => None,
         };
 
-        let first = Conv2d::new(
+        let first = conv(
             c.in_channels,
             base,
             3,
             Conv2dConfig::same(3),
+            Start::Torch,
+            1.0,
             vb.pp("input_blocks.0.0"),
         )?;
-        let mut input = vec![Stage {
-            first: Some(first),
-            ..Stage::default()
-        }];
-        let (mut widths, mut ch, mut ds) = (vec![base], base, 1);
+        let (mut widths, mut ch, mut ds, mut at) = (vec![base], base, 1, 1);
+        let mut down = Vec::new();
         for (level, mult) in c.channel_mult.iter().enumerate() {
+            let mut stages = Vec::new();
             for _ in 0..c.num_res_blocks {
-                let vb = vb.pp(format!("input_blocks.{}", input.len()));
+                let vb = vb.pp(format!("input_blocks.{at}"));
                 let block = res(ch, mult * base, vb.pp("0"))?;
                 ch = mult * base;
-                input.push(Stage {
-                    res: Some(block),
+                stages.push(Stage {
+                    res: block,
                     attention: attend(ds, ch, c.num_heads, vb.pp("1"))?,
-                    ..Stage::default()
                 });
                 widths.push(ch);
+                at += 1;
             }
-            if level + 1 < c.channel_mult.len() {
-                let vb = vb.pp(format!("input_blocks.{}.0", input.len()));
-                input.push(Stage {
-                    down: Some(Downsample::new(ch, c.conv_resample, vb)?),
-                    ..Stage::default()
-                });
+            let next = if level + 1 < c.channel_mult.len() {
+                let vb = vb.pp(format!("input_blocks.{at}.0.op"));
+                let down = match c.conv_resample {
+                    true => Downsample::centred(ch, ch, Start::Torch, vb)?,
+                    false => Downsample::Plain(Filter::Box),
+                };
                 widths.push(ch);
                 ds *= 2;
-            }
+                at += 1;
+                Some((Resampler::Down(down), InputPath::None))
+            } else {
+                None
+            };
+            down.push(DownLevel { stages, down: next });
         }
 
         let mid = vb.pp("middle_block");
-        let middle = (
-            res(ch, ch, mid.pp("0"))?,
-            AttentionBlock::new(ch, c.num_heads, mid.pp("1"))?,
-            res(ch, ch, mid.pp("2"))?,
-        );
+        let middle = vec![
+            Stage {
+                res: res(ch, ch, mid.pp("0"))?,
+                attention: Some(attention(ch, c.num_heads, mid.pp("1"))?),
+            },
+            Stage {
+                res: res(ch, ch, mid.pp("2"))?,
+                attention: None,
+            },
+        ];
 
-        let mut output = Vec::new();
+        let heads_up = c.num_heads_upsample.unwrap_or(c.num_heads);
+        let mut up = Vec::new();
+        let mut at = 0;
         for (level, mult) in c.channel_mult.iter().enumerate().rev() {
+            let (mut stages, mut next) = (Vec::new(), None);
             for i in 0..=c.num_res_blocks {
-                let vb = vb.pp(format!("output_blocks.{}", output.len()));
+                let vb = vb.pp(format!("output_blocks.{at}"));
                 let skip = widths.pop().unwrap_or(base);
                 let block = res(ch + skip, mult * base, vb.pp("0"))?;
                 ch = mult * base;
-                let attention = attend(
-                    ds,
-                    ch,
-                    c.num_heads_upsample.unwrap_or(c.num_heads),
-                    vb.pp("1"),
-                )?;
-                let up = if level > 0 && i == c.num_res_blocks {
+                let attention = attend(ds, ch, heads_up, vb.pp("1"))?;
+                if level > 0 && i == c.num_res_blocks {
                     ds /= 2;
-                    let at = if attention.is_some() { "2" } else { "1" };
-                    Some(Upsample::new(ch, c.conv_resample, vb.pp(at))?)
-                } else {
-                    None
-                };
-                output.push(Stage {
-                    res: Some(block),
+                    // The last in its block, wherever that is.
+                    let vb = vb.pp(if attention.is_some() { "2" } else { "1" });
+                    next = Some(Resampler::Up(match c.conv_resample {
+                        true => Upsample::repeated(ch, ch, Start::Torch, vb.pp("conv"))?,
+                        false => Upsample::Plain(Filter::Box),
+                    }));
+                }
+                stages.push(Stage {
+                    res: block,
                     attention,
-                    up,
-                    ..Stage::default()
                 });
+                at += 1;
             }
+            up.push(UpLevel {
+                stages,
+                output: OutputPath::None,
+                up: next,
+            });
         }
-        let last = Conv2d::with_gain(
-            ch,
-            c.out_channels,
-            3,
-            Conv2dConfig::same(3),
-            0.0,
-            vb.pp("out.2"),
-        )?;
+        let act = Nonlinearity::Swish;
+        let ends = [vb.pp("out.0"), vb.pp("out.2")];
         Ok(Self {
-            time: (
-                Linear::new(base, emb, vb.pp("time_embed.0"))?,
-                Linear::new(emb, emb, vb.pp("time_embed.2"))?,
-            ),
+            time: Mlp::new(
+                base,
+                emb,
+                act,
+                Start::Torch,
+                [vb.pp("time_embed.0"), vb.pp("time_embed.2")],
+            )?,
             labels,
-            input,
-            middle,
-            output,
-            norm: GroupNorm::new(32, ch, 1e-5, vb.pp("out.0"))?,
-            last,
+            body: Body {
+                first,
+                down,
+                middle,
+                up,
+            },
+            head: Head::new(ch, c.out_channels, NORM, act, (Start::Torch, 0.0), ends)?,
             config,
         })
     }
@@ -208,7 +243,7 @@ impl UNet {
             )
         }
         let emb = timestep_embedding(t, self.config.model_channels)?.to_dtype(x.dtype())?;
-        let emb = self.time.1.forward(&silu(&self.time.0.forward(&emb)?)?)?;
+        let emb = self.time.forward(&emb)?;
         let emb = match (&self.labels, y) {
             (Some(table), Some(y)) => (emb + table.index_select(y, 0)?)?,
             (None, None) => emb,
@@ -218,20 +253,7 @@ impl UNet {
         // Every block begins by activating the embedding: once is enough.
         let emb = silu(&emb)?;
 
-        let mut skips = Vec::with_capacity(self.input.len());
-        let mut h = x.clone();
-        for stage in &self.input {
-            h = stage.forward(&h, &emb, mask)?;
-            skips.push(h.clone());
-        }
-        h = self.middle.0.forward(&h, &emb, mask)?;
-        h = self.middle.1.forward(&h)?;
-        h = self.middle.2.forward(&h, &emb, mask)?;
-        for stage in &self.output {
-            let skip = skips.pop().unwrap_or_else(|| h.clone());
-            h = stage.forward(&cat_channels(&h, &skip)?, &emb, mask)?;
-        }
-        self.last
-            .forward(&self.norm.forward_act(&h, Activation::Silu)?)
+        let (h, _) = self.body.forward(x, Some(&emb), mask)?;
+        self.head.forward(&h)
     }
 }

@@ -29,9 +29,39 @@ pub(crate) struct Kernel<T> {
     /// The matrix's own pool, then what the stretches refer to.
     pool: Vec<T>,
     stretches: Vec<Stretch>,
-    /// Rows in no stretch.
-    loose: Vec<usize>,
+    edges: Edges,
 }
+
+/// Rows in no stretch, mostly those at the ends: each is one short sum, so several lines are computed side by side.
+#[derive(Debug, Default)]
+struct Edges {
+    /// The samples that the rows refer to, ascending.
+    columns: Vec<usize>,
+    /// Rows, with runs over `columns`.
+    rows: Vec<(usize, Vec<Run>)>,
+}
+
+impl Edges {
+    fn new(matrix: &Matrix, rows: impl Iterator<Item = usize> + Clone) -> Self {
+        let runs = rows.clone().flat_map(|r| matrix.runs(r));
+        let mut columns: Vec<usize> = runs.flat_map(|r| r.col..r.col + r.len as usize).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        // The columns of a run are neighbours here too.
+        let moved = |run: &Run| Run {
+            col: columns.partition_point(|&c| c < run.col),
+            ..*run
+        };
+        let rows = rows.map(|r| (r, matrix.runs(r).iter().map(moved).collect()));
+        Self {
+            rows: rows.collect(),
+            columns,
+        }
+    }
+}
+
+/// Lines taken together by [`Kernel::lines`].
+pub(crate) const GROUP: usize = 16;
 
 /// Shorter stretches are not worth their overhead.
 const SHORTEST: usize = 4;
@@ -53,7 +83,7 @@ impl<T: Real> Kernel<T> {
             shape,
             pool: matrix.pool().iter().map(|&w| T::from_f64(w)).collect(),
             stretches: Vec::new(),
-            loose: Vec::new(),
+            edges: Edges::default(),
         };
         let mut taken = vec![false; rows];
         for (row, count) in found {
@@ -68,7 +98,7 @@ impl<T: Real> Kernel<T> {
             };
             out.stretches.push(Stretch { row, count, runs });
         }
-        out.loose = (0..rows).filter(|&r| !taken[r]).collect();
+        out.edges = Edges::new(matrix, (0..rows).filter(|&r| !taken[r]));
         out
     }
 
@@ -104,8 +134,9 @@ impl<T: Real> Kernel<T> {
         combine(isa, out, &x[from..], stride, matrix.runs(r), &self.pool);
     }
 
-    /// Matrix times one line of `cols` values; `scratch` is kept from line to line.
-    pub fn line<S: Slot<T>>(
+    /// Matrix times each line of `cols` values; `scratch` is kept from call to call. A line's values do not depend on
+    /// how many there are.
+    pub fn lines<S: Slot<T>>(
         &self,
         isa: Isa,
         matrix: &Matrix,
@@ -113,21 +144,34 @@ impl<T: Real> Kernel<T> {
         out: &mut [S],
         scratch: &mut Vec<T>,
     ) {
-        let (rows, cols) = (matrix.rows(), matrix.cols);
+        let (rows, cols) = (matrix.rows().max(1), matrix.cols.max(1));
+        let groups = x.chunks(GROUP * cols).zip(out.chunks_mut(GROUP * rows));
+        for (x, out) in groups {
+            for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(rows)) {
+                self.middle(isa, matrix, x, out, scratch);
+            }
+            self.edges(isa, matrix, x, out, scratch);
+        }
+    }
+
+    /// The rows of one line that are in stretches.
+    fn middle<S: Slot<T>>(
+        &self,
+        isa: Isa,
+        matrix: &Matrix,
+        x: &[T],
+        out: &mut [S],
+        scratch: &mut Vec<T>,
+    ) {
+        let (rows, cols, pool) = (matrix.rows(), matrix.cols, &self.pool);
         match self.shape {
             Shape::Halving => {
                 scratch.resize(cols, T::zero());
                 let (even, odd) = scratch.split_at_mut(cols.div_ceil(2));
                 deinterleave(isa, x, even, odd);
                 for s in &self.stretches {
-                    combine(
-                        isa,
-                        &mut out[s.row..][..s.count],
-                        scratch,
-                        1,
-                        &s.runs,
-                        &self.pool,
-                    );
+                    let out = &mut out[s.row..][..s.count];
+                    combine(isa, out, scratch, 1, &s.runs, pool);
                 }
             }
             Shape::Doubling => {
@@ -135,28 +179,36 @@ impl<T: Real> Kernel<T> {
                 let half = rows.div_ceil(2);
                 for s in &self.stretches {
                     let at = s.row / 2 + if s.row % 2 == 1 { half } else { 0 };
-                    combine(
-                        isa,
-                        &mut scratch[at..][..s.count],
-                        x,
-                        1,
-                        &s.runs,
-                        &self.pool,
-                    );
+                    let out = &mut scratch[at..][..s.count];
+                    combine(isa, out, x, 1, &s.runs, pool);
                 }
                 interleave(isa, &scratch[..half], &scratch[half..], out);
             }
         }
-        for &r in &self.loose {
-            let mut acc = T::zero();
-            for run in matrix.runs(r) {
-                let (at, len) = (run.at as usize, run.len as usize);
-                let weights = &self.pool[at..][..len];
-                for (&weight, &v) in weights.iter().zip(&x[run.col..][..len]) {
-                    acc += weight * v;
-                }
+    }
+
+    /// The other rows, of up to [`GROUP`] lines side by side.
+    fn edges<S: Slot<T>>(
+        &self,
+        isa: Isa,
+        matrix: &Matrix,
+        x: &[T],
+        out: &mut [S],
+        scratch: &mut Vec<T>,
+    ) {
+        let Edges { columns, rows } = &self.edges;
+        scratch.resize(columns.len() * GROUP, T::zero());
+        let lines = x.chunks_exact(matrix.cols.max(1)).enumerate();
+        for (l, line) in lines {
+            for (side, &column) in scratch.chunks_exact_mut(GROUP).zip(columns) {
+                side[l] = line[column];
             }
-            out[r].put(acc);
+        }
+        for (row, runs) in rows {
+            let mut sums = [T::zero(); GROUP];
+            combine(isa, &mut sums, scratch, GROUP, runs, &self.pool);
+            let slots = out.iter_mut().skip(*row).step_by(matrix.rows());
+            slots.zip(sums).for_each(|(slot, sum)| slot.put(sum));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! have the same bits in any batch and at any thread count.
 
 use super::dispatch::{Isa, isa};
+use super::kernel::GROUP;
 use super::{Frame, Kernel, Real, Slot, filled};
 use crate::matrix::Matrix;
 use rayon::prelude::*;
@@ -41,11 +42,11 @@ impl<'a, T: Real> Axis<'a, T> {
     /// Every line of `x` multiplied, at least `min` of them per task.
     fn lines<S: Slot<T>>(&self, x: &[T], out: &mut [S], min: usize) {
         let (n, m) = (self.matrix.cols.max(1), self.matrix.rows().max(1));
-        let lines = out.par_chunks_exact_mut(m).zip(x.par_chunks_exact(n));
-        lines
-            .with_min_len(min)
+        let groups = out.par_chunks_mut(GROUP * m).zip(x.par_chunks(GROUP * n));
+        groups
+            .with_min_len(min.div_ceil(GROUP))
             .for_each_init(Vec::new, |scratch, (out, x)| {
-                self.kernel.line(self.isa, self.matrix, x, out, scratch);
+                self.kernel.lines(self.isa, self.matrix, x, out, scratch);
             });
     }
 
@@ -80,7 +81,7 @@ pub(crate) fn analysis1<T: Real>(x: &[T], matrix: &Matrix, outer: usize, inner: 
             },
             |(line, scratch), ((low, high), x)| {
                 if inner == 1 {
-                    axis.kernel.line(axis.isa, matrix, x, line, scratch);
+                    axis.kernel.lines(axis.isa, matrix, x, line, scratch);
                     let out = low.iter_mut().chain(high);
                     out.zip(line.iter()).for_each(|(o, &v)| o.put(v));
                 } else {
@@ -127,7 +128,7 @@ pub(crate) fn synthesis1<T: Real>(
                 both.extend_from_slice(low);
                 both.extend_from_slice(high);
                 if inner == 1 {
-                    axis.kernel.line(axis.isa, matrix, both, out, scratch);
+                    axis.kernel.lines(axis.isa, matrix, both, out, scratch);
                 } else {
                     for (r, out) in out.chunks_exact_mut(inner).enumerate() {
                         axis.row(r, both, inner, 0, out);

@@ -63,6 +63,23 @@ pub struct Provenance {
     pub high_steps: u64,
     /// Pictures per step.
     pub high_batch: usize,
+    /// The model whose weights the run started from, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+}
+
+/// The model that a run started from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Init {
+    /// Its name.
+    pub name: String,
+    /// Steps of its score network.
+    pub low_steps: u64,
+    /// Steps of its generator.
+    pub high_steps: u64,
+    /// A hash of the pixels it was trained on.
+    pub data_fingerprint: String,
 }
 
 impl BundleConfig {

@@ -90,6 +90,13 @@ fn describe(bundle: &Bundle) -> std::result::Result<String, std::fmt::Error> {
         "             score: {} steps of {}; generator: {} steps of {}",
         p.low_steps, p.low_batch, p.high_steps, p.high_batch
     )?;
+    if let Some(i) = &p.init {
+        writeln!(
+            t,
+            "             started from {} (score: {} steps, generator: {}, pictures {})",
+            i.name, i.low_steps, i.high_steps, i.data_fingerprint
+        )?;
+    }
     writeln!(t, "licence      weights: {}", or_unknown(&c.licence))?;
     writeln!(t, "attribution  {}", or_unknown(&c.attribution))?;
     writeln!(t, "code         MIT OR Apache-2.0")?;

@@ -40,6 +40,10 @@ pub struct TrainArgs {
     /// Go on from the last checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Start from the weights of a bundle (of the same networks) instead of random ones, to refine a model or to adapt it to
+    /// other pictures.
+    #[arg(long, value_name = "BUNDLE")]
+    init: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceChoice,
@@ -57,6 +61,7 @@ impl TrainArgs {
                 Stage::All => StageChoice::All,
             },
             resume: self.resume,
+            init: self.init.as_deref(),
         };
         let bars = TrainBars::new(stop_flag());
         train(&config, options, &self.device.open()?, &bars)?;

@@ -251,6 +251,12 @@ impl TrainConfig {
         let step = 1
             << (high.generator.widths.len() - 1)
                 .max(high.discriminator.widths.len().saturating_sub(2));
+        if !(0.0..=1.0).contains(&high.low_noise) {
+            return Err(format!(
+                "high.low_noise is {}, it must be 0 to 1 (standard deviations of the low band)",
+                high.low_noise
+            ));
+        }
         if high.crop == 0 || !high.crop.is_multiple_of(step) || !low.is_multiple_of(step) {
             return Err(format!(
                 "high.crop is {}: it and the low band's {low} must divide by {step}, for the generator and the discriminator halve them",

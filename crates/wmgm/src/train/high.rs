@@ -17,6 +17,8 @@ use std::collections::HashMap;
 const FLIP: u32 = 11;
 const CROP: u32 = 12;
 const NOISE: u32 = 13;
+const STRENGTH: u32 = 14;
+const LOW_NOISE: u32 = 15;
 
 /// Both networks and all that trains them.
 pub(super) struct High {
@@ -35,6 +37,8 @@ struct Examples {
     /// The level of each item.
     levels: Vec<usize>,
     low: Tensor,
+    /// The low band that the generator is shown: `low`, or a noisy copy.
+    shown: Tensor,
     high: Tensor,
     noise: Tensor,
 }
@@ -111,9 +115,11 @@ impl High {
                 }
             }
             let (n, device) = (of.len(), run.device);
+            let low = Tensor::from_vec(low, (n, 3, crop, crop), device)?;
             out.push(Examples {
                 levels: of,
-                low: Tensor::from_vec(low, (n, 3, crop, crop), device)?,
+                shown: augmented(&low, cfg, &addresses, step as u32)?,
+                low,
                 high: Tensor::from_vec(high, (n, 9, crop, crop), device)?,
                 noise: noise::normal_tensor(
                     cfg.seed,
@@ -127,6 +133,24 @@ impl High {
         }
         Ok(out)
     }
+}
+
+/// Low bands with noise of a strength between 0 and `low_noise`, one per item.
+fn augmented(low: &Tensor, cfg: &TrainConfig, addresses: &[u64], step: u32) -> Result<Tensor> {
+    if cfg.high.low_noise == 0.0 {
+        return Ok(low.clone());
+    }
+    let strength = |&address: &u64| {
+        let mut uniform = [0f32];
+        noise::fill_uniform(cfg.seed, address, STRENGTH, step, &mut uniform);
+        uniform[0] * cfg.high.low_noise as f32
+    };
+    let strengths: Vec<f32> = addresses.iter().map(strength).collect();
+    let (n, device) = (strengths.len(), low.device());
+    let strengths = Tensor::from_vec(strengths, (n, 1, 1, 1), device)?;
+    let item = &low.dims()[1..];
+    let noise = noise::normal_tensor(cfg.seed, addresses, LOW_NOISE, step, item, device)?;
+    Ok((low + noise.broadcast_mul(&strengths)?)?)
 }
 
 /// Appends the square `crop` at (y, x) of every plane of side `side`.
@@ -163,12 +187,19 @@ impl Stage for High {
         ]
     }
 
+    /// The discriminator, which no bundle holds, begins at random.
+    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
+        self.g_params.load(weights)?;
+        self.ema.restart()?;
+        Ok(())
+    }
+
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
         let cfg = &run.config.high;
         let examples = self.examples(run, step)?;
         let fakes = examples
             .iter()
-            .map(|e| self.generator.forward_mixed(&e.low, &e.noise, &e.levels))
+            .map(|e| self.generator.forward_mixed(&e.shown, &e.noise, &e.levels))
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);

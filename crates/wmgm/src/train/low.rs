@@ -85,6 +85,12 @@ impl Stage for Low {
         ]
     }
 
+    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
+        self.params.load(weights)?;
+        self.ema.restart()?;
+        Ok(())
+    }
+
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
         let cfg = run.config;
         let o = &cfg.low.optim;

@@ -89,6 +89,8 @@ pub struct TrainOptions<'a> {
     pub stage: StageChoice,
     /// Go on from the last checkpoints instead of refusing to overwrite them.
     pub resume: bool,
+    /// A bundle whose weights a stage without a checkpoint starts from, instead of random ones.
+    pub init: Option<&'a Path>,
 }
 
 /// Trains as configured; ends with a bundle in `out/bundle` once both networks are done.
@@ -109,8 +111,12 @@ pub fn train(
     })?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
     let _lock = resume::enter(config, &options)?;
+    let start = match options.init {
+        Some(folder) => Some(start_from(config, folder, device)?),
+        None => None,
+    };
     let data = load(config, options.data, progress)?;
-    resume::record(config, out, &data)?;
+    resume::record(config, out, &data, start.as_ref())?;
     let run = run::Run {
         config,
         data: &data,
@@ -124,6 +130,7 @@ pub fn train(
             &run,
             config.low.optim.steps,
             options.resume,
+            start.as_ref().map(|s| &s.score),
             progress,
         )?;
     }
@@ -134,6 +141,7 @@ pub fn train(
             &run,
             config.high.optim.steps,
             options.resume,
+            start.as_ref().map(|s| &s.generator),
             progress,
         )?;
     }
@@ -143,6 +151,32 @@ pub fn train(
         progress.event(TrainEvent::Bundle(&bundle));
     }
     Ok(())
+}
+
+/// The bundle to start from, whose bands must mean what this run's do; the tensors' shapes are checked later.
+fn start_from(config: &TrainConfig, folder: &Path, device: &Device) -> Result<bundle::Start> {
+    let start = bundle::read_start(folder, device)?;
+    let theirs = &start.config;
+    let same = [
+        ("wavelet", &theirs.wavelet, &config.wavelet),
+        (
+            "levels",
+            &theirs.levels.to_string(),
+            &config.levels.to_string(),
+        ),
+        (
+            "fold",
+            &theirs.fold.to_string(),
+            &config.low.fold.to_string(),
+        ),
+    ];
+    match same.iter().find(|(_, theirs, ours)| theirs != ours) {
+        None => Ok(start),
+        Some((field, theirs, ours)) => Err(Error::Argument(format!(
+            "the bundle {} has {field} {theirs}, the configuration {ours}: its weights are for other bands; change the configuration or start without it",
+            folder.display()
+        ))),
+    }
 }
 
 fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<data::TrainData> {
@@ -186,6 +220,7 @@ pub fn write_bundle(run: &Path, out: &Path, precision: bundle::Precision) -> Res
         low_batch: config.low.optim.batch,
         high_steps,
         high_batch: config.high.optim.batch,
+        init: info.init,
     };
     let bundle = BundleConfig::new(&config, info.levels, provenance);
     bundle::write(out, &bundle, score, generator, precision)

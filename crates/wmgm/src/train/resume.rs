@@ -3,6 +3,7 @@
 use super::data::TrainData;
 use super::run::checkpoint_path;
 use super::{StageChoice, TrainOptions};
+use crate::bundle::{Init, Start};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, remove_stale, write_atomic};
@@ -15,7 +16,7 @@ const BANDS: &str = "bands.json";
 
 /// What may change while a run is interrupted: lengths, paces, reports and names, but nothing that says what the tensors
 /// of a checkpoint are or mean. A trailing dot stands for all fields below.
-const FREE: [&str; 16] = [
+const FREE: [&str; 17] = [
     "name",
     "licence",
     "attribution",
@@ -32,6 +33,7 @@ const FREE: [&str; 16] = [
     "high.discriminator_lr",
     "high.l1",
     "high.crop",
+    "high.low_noise",
 ];
 
 /// Claims the folder for this process and checks that the run can begin or go on there. Keep what is returned until the
@@ -136,6 +138,8 @@ pub(super) struct RunInfo {
     pub pictures: usize,
     pub fingerprint: String,
     pub levels: Vec<crate::bands::LevelStats>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
 }
 
 impl RunInfo {
@@ -149,11 +153,22 @@ impl RunInfo {
 }
 
 /// Writes down configuration and bands, after checking that checkpoints in the folder have seen the same pictures.
-pub(super) fn record(config: &TrainConfig, out: &Path, data: &TrainData) -> Result<()> {
-    let info = RunInfo {
+pub(super) fn record(
+    config: &TrainConfig,
+    out: &Path,
+    data: &TrainData,
+    start: Option<&Start>,
+) -> Result<()> {
+    let mut info = RunInfo {
         pictures: data.set.len(),
         fingerprint: format!("{:016x}", data.set.fingerprint()),
         levels: data.stats.clone(),
+        init: start.map(|Start { config, .. }| Init {
+            name: config.name.clone(),
+            low_steps: config.provenance.low_steps,
+            high_steps: config.provenance.high_steps,
+            data_fingerprint: config.provenance.data_fingerprint.clone(),
+        }),
     };
     if has_checkpoint(out, "low") || has_checkpoint(out, "high") {
         let old = RunInfo::read(out)?;
@@ -167,6 +182,8 @@ pub(super) fn record(config: &TrainConfig, out: &Path, data: &TrainData) -> Resu
                 info.fingerprint
             )));
         }
+        // A run goes on under the name it began with.
+        info.init = info.init.or(old.init);
     }
     let text = toml::to_string(config).map_err(|e| Error::Argument(e.to_string()))?;
     write_atomic(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;

@@ -54,6 +54,8 @@ pub(super) trait Stage {
     const NAME: &'static str;
     /// Everything a checkpoint must hold.
     fn parts(&mut self) -> Vec<Part<'_>>;
+    /// Takes the weights of a finished model in place of the random ones; optimisers and averages start anew.
+    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()>;
     /// One step; named values for the metrics.
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>>;
     /// The averaged weights.
@@ -68,12 +70,19 @@ pub(super) fn train<S: Stage>(
     run: &Run<'_>,
     steps: u64,
     resume: bool,
+    start: Option<&HashMap<String, Tensor>>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let path = run.checkpoint(S::NAME);
     let mut step = 0;
     if resume && path.exists() {
         step = checkpoint::load(&path, &mut stage.parts())?;
+    } else if let Some(weights) = start {
+        stage.start_from(weights).map_err(|e| {
+            Error::Argument(format!(
+                "the bundle to start from holds another network than the configuration: {e}"
+            ))
+        })?;
     }
     let mut metrics = Metrics::open(&run.folder.join(format!("{}.metrics.jsonl", S::NAME)), step)?;
     let report = &run.config.report;

@@ -104,6 +104,7 @@ pub fn write_bundle(folder: &Path, config: &TrainConfig) {
         low_batch: 13,
         high_steps: 14,
         high_batch: 15,
+        init: None,
     };
     let (score, generator) = (Params::new(1), Params::new(2));
     UNet::new(config.low.unet.clone(), score.builder(&Device::Cpu)).unwrap();

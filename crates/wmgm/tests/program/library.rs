@@ -179,6 +179,7 @@ fn training_tells_and_can_be_stopped() {
             out: &folder.path().join("run"),
             stage: StageChoice::Low,
             resume,
+            init: None,
         };
         let done = train(&config, options, &Device::Cpu, &watcher);
         (done, watcher.seen.into_inner().unwrap())

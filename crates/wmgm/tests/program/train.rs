@@ -276,6 +276,93 @@ fn a_resumed_run_must_be_the_same_run() {
 }
 
 #[test]
+fn a_run_can_start_from_a_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 5);
+    fs::write(at.join("config.toml"), TINY).unwrap();
+    ok(train(at, &[]));
+    fs::rename(at.join("run"), at.join("first")).unwrap();
+    // One step of no length: the start's weights come out as they went in.
+    let still = tiny_with(&[
+        ("steps = 30", "steps = 1"),
+        ("lr = 1e-3", "lr = 1e-12"),
+        ("steps = 30", "steps = 1"),
+        ("lr = 1e-3\nema", "lr = 1e-12\nema"),
+    ]);
+    fs::write(at.join("config.toml"), still).unwrap();
+    let from = ["--init", "first/bundle"];
+    ok(train(at, &from));
+    for file in ["score.safetensors", "generator.safetensors"] {
+        let read = |run: &str| {
+            let path = at.join(run).join("bundle").join(file);
+            candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap()
+        };
+        let (old, new) = (read("first"), read("run"));
+        assert_eq!(old.len(), new.len());
+        for (name, t) in old {
+            let change = (&t - &new[&name]).unwrap().abs().unwrap();
+            let change = change.max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(change < 1e-9, "{file} {name}: {change}");
+        }
+    }
+    fs::remove_dir_all(at.join("run")).unwrap();
+    // A few more steps, in one go and interrupted: the same, and the bundle says where it came from.
+    let short = tiny_with(&[("steps = 30", "steps = 8"), ("steps = 30", "steps = 8")]);
+    fs::write(at.join("config.toml"), short).unwrap();
+    ok(train(at, &from));
+    let once = contents(&at.join("run/bundle"));
+    fs::remove_dir_all(at.join("run")).unwrap();
+    ok(train(at, &[&from[..], &["--stage", "high"]].concat()));
+    ok(train(
+        at,
+        &[&from[..], &["--stage", "low", "--resume"]].concat(),
+    ));
+    assert!(once == contents(&at.join("run/bundle")));
+    let info = ok(wmgm(at, ["info", "run/bundle"]));
+    assert!(
+        info.contains("started from tiny (score: 30 steps, generator: 30"),
+        "{info}"
+    );
+    fs::remove_dir_all(at.join("run")).unwrap();
+    fails(
+        train(at, &["--init", "nowhere"]),
+        &["nowhere", "is not a folder"],
+    );
+    for (change, expected) in [
+        (("model_channels = 32", "model_channels = 64"), "has shape"),
+        (
+            ("size = 32", "size = 32\nwavelet = \"db2\""),
+            "has wavelet haar, the configuration db2",
+        ),
+    ] {
+        fs::write(at.join("config.toml"), tiny_with(&[change])).unwrap();
+        fails(train(at, &from), &[expected]);
+    }
+}
+
+#[test]
+fn low_bands_shown_to_the_generator_can_be_noisy() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 5);
+    let generator = |low_noise: &str| {
+        let config = tiny_with(&[("crop = 8", &format!("crop = 8\nlow_noise = {low_noise}"))]);
+        fs::write(at.join("config.toml"), config).unwrap();
+        ok(train(at, &["--stage", "high"]));
+        let metrics = metrics(&at.join("run"), "high");
+        fs::remove_dir_all(at.join("run")).unwrap();
+        metrics
+    };
+    let (plain, noisy) = (generator("0.0"), generator("0.2"));
+    assert_ne!(plain, noisy);
+    assert_eq!(noisy, generator("0.2"));
+    let config = tiny_with(&[("crop = 8", "crop = 8\nlow_noise = 2.0")]);
+    fs::write(at.join("config.toml"), config).unwrap();
+    fails(train(at, &[]), &["high.low_noise is 2"]);
+}
+
+#[test]
 fn data_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -112,6 +112,11 @@ impl Kernels {
             });
         Self { data }
     }
+
+    /// Memory in use.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.data[..])
+    }
 }
 
 #[inline(always)]

@@ -1,0 +1,20 @@
+//! Benchmarks beside PyTorch: the same tensors on both sides, outputs compared first, the two run by turns.
+//!
+//! `cargo bench -p bench` prints every table. WMGM_PYTHON names a Python that has torch and numpy (default python3);
+//! without one the tables have our figures alone. `docs/performance.md` says how to read them.
+
+mod peaks;
+mod peer;
+mod timing;
+
+pub use peaks::{Peaks, peaks};
+pub use peer::{Mode, Peer};
+pub use timing::{Spread, TURNS, ratios, spread, turns};
+
+/// The largest memory this process has held, in MiB; 0 where the system does not tell.
+pub fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}

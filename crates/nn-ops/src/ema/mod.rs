@@ -1,0 +1,150 @@
+//! An exponential moving average of parameters: the weights that sample, while others train.
+//!
+//! [`Ema`] follows parameters with the decays of an [`EmaDecay`]. Averages of the power-function kind can be mixed after
+//! training into one of any other length: [`reconstruct`] says how, [`mix`] does it.
+
+mod decay;
+mod power;
+
+pub use decay::{EmaDecay, InverseGamma};
+pub use power::{Profile, mix, power_gamma, power_sigma_rel, reconstruct};
+
+use crate::simd::multiversion;
+use crate::storage::with_slice;
+use candle_core::{Device, Result, Tensor, Var, bail};
+use std::collections::HashMap;
+
+multiversion! {
+    fn blend(shadow: &mut [f32], value: &[f32], keep: f32) {
+        for (s, v) in shadow.iter_mut().zip(value) {
+            *s = v + (*s - v) * keep;
+        }
+    }
+}
+
+/// Shadow values of named variables.
+#[derive(Debug)]
+pub struct Ema {
+    decay: EmaDecay,
+    steps: u64,
+    vars: Vec<(String, Var)>,
+    shadow: Vec<Vec<f32>>,
+}
+
+impl Ema {
+    /// Starts at the variables' present values. The decay of step t (from 0) is min(decay, (1 + t) / (10 + t)), so
+    /// that early values are forgotten soon: [`EmaDecay::Warmup`].
+    ///
+    /// # Errors
+    /// A variable that is not f32.
+    pub fn new(vars: Vec<(String, Var)>, decay: f64) -> Result<Self> {
+        Self::start(vars, EmaDecay::Warmup(decay))
+    }
+
+    /// Starts at the variables' present values, with the decays given.
+    ///
+    /// # Errors
+    /// A variable that is not f32, decays out of their range.
+    pub fn with_decay(vars: Vec<(String, Var)>, decay: EmaDecay) -> Result<Self> {
+        decay.check()?;
+        Self::start(vars, decay)
+    }
+
+    fn start(vars: Vec<(String, Var)>, decay: EmaDecay) -> Result<Self> {
+        let shadow = vars
+            .iter()
+            .map(|(_, v)| v.flatten_all()?.to_vec1::<f32>())
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            decay,
+            steps: 0,
+            vars,
+            shadow,
+        })
+    }
+
+    /// Moves every shadow towards its variable.
+    ///
+    /// # Errors
+    /// Only those of the device.
+    pub fn update(&mut self) -> Result<()> {
+        let keep = self.decay.at(self.steps) as f32;
+        self.steps += 1;
+        for ((_, var), shadow) in self.vars.iter().zip(&mut self.shadow) {
+            let host = var.to_device(&Device::Cpu)?;
+            with_slice(&host, |value| {
+                blend(shadow, value, keep);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Updates so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The averaged values by name.
+    ///
+    /// # Errors
+    /// Only those of allocation.
+    pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
+        let named = self.vars.iter().zip(&self.shadow);
+        named
+            .map(|((name, var), s)| {
+                Ok((
+                    name.clone(),
+                    Tensor::from_slice(s, var.shape(), &Device::Cpu)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// Forgets everything: begins anew at the variables' present values.
+    ///
+    /// # Errors
+    /// Only those of the device.
+    pub fn restart(&mut self) -> Result<()> {
+        *self = Self::start(self.vars.clone(), self.decay)?;
+        Ok(())
+    }
+
+    /// The averages and `ema.steps`.
+    ///
+    /// # Errors
+    /// Only those of allocation.
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut state = self.tensors()?;
+        state.insert(
+            "ema.steps".into(),
+            Tensor::new(&[self.steps as i64], &Device::Cpu)?,
+        );
+        Ok(state)
+    }
+
+    /// Restores what [`Ema::state`] gave, to the bit.
+    ///
+    /// # Errors
+    /// A missing name or a wrong shape; nothing is changed then.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let mut loaded = Vec::with_capacity(self.vars.len());
+        for (name, var) in &self.vars {
+            match state.get(name) {
+                Some(t) if t.shape() == var.shape() => loaded.push(t.flatten_all()?.to_vec1()?),
+                Some(t) => bail!(
+                    "EMA state: {name} has shape {:?}, not {:?}",
+                    t.shape(),
+                    var.shape()
+                ),
+                None => bail!("EMA state: {name} is missing"),
+            }
+        }
+        let Some(steps) = state.get("ema.steps") else {
+            bail!("EMA state: ema.steps is missing")
+        };
+        self.steps = steps.reshape(1)?.to_vec1::<i64>()?[0].max(0) as u64;
+        self.shadow = loaded;
+        Ok(())
+    }
+}
