@@ -2,6 +2,8 @@
 
 mod afhq;
 mod bands;
+mod fetch;
+mod fuzz;
 mod nearest;
 mod split;
 
@@ -26,6 +28,10 @@ enum Task {
     Bands(bands::Bands),
     /// Draw each picture of a folder beside the one it is nearest to in another
     Nearest(nearest::Nearest),
+    /// Download pretrained models into the cache that all tools for the Hugging Face hub share
+    FetchWeights(fetch::FetchWeights),
+    /// Feed damaged files to a reader until time is up or it falls over
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +39,8 @@ fn main() -> ExitCode {
         Task::PrepareAfhq(arguments) => afhq::run(&arguments),
         Task::Bands(arguments) => bands::run(&arguments),
         Task::Nearest(arguments) => nearest::run(&arguments),
+        Task::FetchWeights(arguments) => fetch::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

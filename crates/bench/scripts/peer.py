@@ -1,7 +1,7 @@
 """PyTorch, timed on request: the peer of this crate's benchmarks.
 
 usage: peer.py CASE.json TENSORS.safetensors THREADS eager|channels_last|compile
-The case is {"network": "unet" | "generator", "config": {...}} or {"operator": NAME, ...}; see below for what each reads.
+The case is {"network": "unet" | "generator" | "pipeline", "config": {...}} or {"operator": NAME, ...}.
 Reads a line from standard input, does what it says and prints the milliseconds it took:
     infer     one evaluation of a network
     step      forward, mean squared error, backward, AdamW
@@ -203,11 +203,100 @@ class Generator(nn.Module):
         return torch.tanh(self.last_conv2(self.last_conv1(x)))
 
 
+class DetailBlock(nn.Module):
+    def __init__(self, ci, co):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, ci), nn.Conv2d(ci, co, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, co), nn.Conv2d(co, co, 3, padding=1)
+        self.skip = nn.Identity() if ci == co else nn.Conv2d(ci, co, 1)
+
+    def forward(self, x):
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class Details(nn.Module):
+    """The generator of the shipped model: low band, noise and level to three bands of details."""
+
+    def __init__(self, c):
+        super().__init__()
+        widths, blocks = c["widths"], c["blocks"]
+        self.levels = c["levels"]
+        self.first = nn.Conv2d(c["channels"] + c["noise_channels"] + c["levels"], widths[0], 3, padding=1)
+        ch, self.down, self.up = widths[0], nn.ModuleList(), nn.ModuleDict()
+        for width in widths:
+            self.down.append(nn.Sequential(*[DetailBlock(ch if b == 0 else width, width) for b in range(blocks)]))
+            ch = width
+        self.middle = DetailBlock(ch, ch)
+        for i, width in reversed(list(enumerate(widths[:-1]))):
+            stage = [DetailBlock(ch + width if b == 0 else width, width) for b in range(blocks)]
+            self.up[str(i)] = nn.Sequential(*stage)
+            ch = width
+        self.norm, self.last = nn.GroupNorm(8, ch), nn.Conv2d(ch, 3 * c["channels"], 3, padding=1)
+
+    def forward(self, low, noise, level):
+        planes = torch.zeros(len(low), self.levels, *low.shape[2:])
+        planes[:, level - 1] = 1
+        x, kept = self.first(torch.cat([low, noise, planes], 1)), []
+        for i, stage in enumerate(self.down):
+            if i:
+                kept.append(x)
+                x = F.avg_pool2d(x, 2)
+            x = stage(x)
+        x = self.middle(x)
+        for stage in self.up.values():
+            x = stage(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), kept.pop()], 1))
+        return self.last(F.silu(self.norm(x)))
+
+
+def merged(low, high):
+    """The inverse Haar transform of bands (N, C, H, W) and (N, 3 C, H, W) in the order LH, HL, HH."""
+    lh, hl, hh = high.chunk(3, 1)
+    rows = [torch.stack([low + a * lh + b * hl + a * b * hh for b in (1, -1)], -1) / 2 for a in (1, -1)]
+    n, c, h, w = low.shape
+    return torch.stack(rows, 3).reshape(n, c, 2 * h, 2 * w)
+
+
+class Pipeline(nn.Module):
+    """Both networks and the sampler of a bundle; `forward` makes the pictures of given noise."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.c, self.score, self.generator = c, UNet(c["score"]), Details(c["generator"])
+
+    def forward(self, x, *noises):
+        c, edm, steps = self.c, self.c["edm"], self.c["sample"]["steps"]
+        assert c["sample"]["sampler"] == "dpmpp-2m" and c["wavelet"] == "haar"
+        hi, lo = edm["sigma_max"] ** (1 / edm["rho"]), edm["sigma_min"] ** (1 / edm["rho"])
+        sigmas = [(hi + i / (steps - 1) * (lo - hi)) ** edm["rho"] for i in range(steps)] + [0.0]
+        x, last, data = x * sigmas[0], None, edm["sigma_data"]
+        for s, after in zip(sigmas, sigmas[1:]):
+            total = math.sqrt(s * s + data * data)
+            t = torch.full((len(x),), 400 * math.log(s) / 4)
+            clean = (data / total) ** 2 * x + s * data / total * self.score(x / total, t)
+            guess = clean
+            if last and after > 0:
+                half = 0.5 * (math.log(s) - math.log(after)) / (math.log(last[1]) - math.log(s))
+                guess = clean * (1 + half) - last[0] * half
+            x, last = x * (after / s) + guess * (1 - after / s), (clean, s)
+        for _ in range(c["fold"]):
+            quarter = x.shape[1] // 4
+            x = merged(x[:, :quarter], x[:, quarter:])
+        for level, noise in zip(range(c["levels"], 0, -1), noises):
+            high, own = self.generator(x, noise, level), c["bands"][level - 1]
+            high = torch.cat([b * s["std"] + s["mean"] for b, s in zip(high.chunk(3, 1), own["high"])], 1)
+            x = merged(x * own["low"]["std"] + own["low"]["mean"], high)
+            if level > 1:
+                finer = c["bands"][level - 2]["low"]
+                x = (x - finer["mean"]) / finer["std"]
+        return x
+
+
 def network(case, tensors, mode):
     """What a network can be asked."""
-    inputs = [tensors.pop(k) for k in "xt" if k in tensors]
+    inputs = [tensors.pop(k) for k in ("x", "t", "noise0", "noise1") if k in tensors]
     y = tensors.pop("y")
-    net = {"unet": UNet, "generator": Generator}[case["network"]](case["config"])
+    net = {"unet": UNet, "generator": Generator, "pipeline": Pipeline}[case["network"]](case["config"])
     missing, extra = net.load_state_dict(tensors, strict=False)
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or extra:

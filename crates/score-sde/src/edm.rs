@@ -69,11 +69,9 @@ impl Edm {
 
     /// `steps` noise levels from `sigma_max` to `sigma_min`, then 0 (equation 5): steps + 1 values.
     pub fn sigmas(&self, steps: usize) -> Vec<f64> {
-        let inv = 1.0 / self.rho;
-        let (hi, lo) = (self.sigma_max.powf(inv), self.sigma_min.powf(inv));
-        let last = steps.saturating_sub(1).max(1) as f64;
-        let grid = (0..steps).map(|i| (hi + i as f64 / last * (lo - hi)).powf(self.rho));
-        grid.chain([0.0]).collect()
+        let mut grid = crate::grid::karras(steps, self.sigma_max, self.sigma_min, self.rho);
+        grid.push(0.0);
+        grid
     }
 
     /// The denoised picture from a network `f(input, c_noise)`: x (N, ...) at one noise level for all.

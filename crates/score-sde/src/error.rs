@@ -121,3 +121,22 @@ pub(crate) fn same_shape(
         expected: format!("{:?}", like.dims()),
     })
 }
+
+/// Errs unless `ok`.
+pub(crate) fn ensure(
+    ok: bool,
+    op: &'static str,
+    name: &'static str,
+    value: impl ToString,
+    need: &'static str,
+) -> Result<()> {
+    match ok {
+        true => Ok(()),
+        false => Err(Error::Argument {
+            op,
+            name,
+            value: value.to_string(),
+            need,
+        }),
+    }
+}

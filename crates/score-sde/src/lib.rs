@@ -7,11 +7,16 @@ pub mod control;
 pub mod diffusion;
 pub mod edm;
 pub mod error;
+pub mod grid;
 pub mod likelihood;
+pub mod objective;
 pub mod ode;
+mod pictures;
+pub mod prediction;
 pub mod sampler;
 pub mod score_net;
 pub mod sde;
+pub mod theory;
 pub mod unet;
 pub mod unet2d;
 

@@ -139,13 +139,29 @@ pub(crate) fn read_bounded(path: &Path, most: u64) -> crate::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.take(most + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > most {
-            return Err(io::Error::other(format!(
-                "it is larger than the {most} bytes that such a file may have"
-            )));
+            return Err(too_large(most));
         }
         Ok(bytes)
     };
     read().map_err(|e| crate::Error::io("read", path, e))
+}
+
+/// The file `path`, mapped, unless it is larger than can be meant.
+pub(crate) fn map_bounded(path: &Path, most: u64) -> crate::Result<checkpoints::Bytes> {
+    let bytes = checkpoints::Bytes::map(path).map_err(|e| match e {
+        checkpoints::Error::Io { source, .. } => crate::Error::io("read", path, source),
+        other => crate::Error::io("read", path, io::Error::other(other.reason())),
+    })?;
+    if bytes.len() as u64 > most {
+        return Err(crate::Error::io("read", path, too_large(most)));
+    }
+    Ok(bytes)
+}
+
+fn too_large(most: u64) -> io::Error {
+    io::Error::other(format!(
+        "it is larger than the {most} bytes that such a file may have"
+    ))
 }
 
 /// Writes the folder `target` as a whole or not at all.

@@ -1,9 +1,9 @@
 //! Between two pictures.
 
-use crate::error::{Result, same_shape};
+use crate::error::{Result, ensure, same_shape};
 use crate::ode::Rk45;
 use crate::sampler::{OnStep, check_eps, probability_flow};
-use crate::sde::{Score, Sde, ensure, per_picture, pictures};
+use crate::sde::{Score, Sde, per_picture, pictures};
 use candle_core::Tensor;
 
 /// Pictures between `a` and `b` (N, ...), one tensor per weight, 0 giving a and 1 giving b: both are encoded by the

@@ -4,6 +4,7 @@
 //! bounds in bits; coefficients are f64 and are rounded once, to the picture's dtype, when they meet it. Steps `t` are
 //! one number per picture on the host, since they index tables that live there. Nothing couples the pictures of a batch.
 
+mod betas;
 mod coefficients;
 mod config;
 mod gaussian;
@@ -14,6 +15,7 @@ mod schedule;
 mod sigma;
 mod timesteps;
 
+pub use betas::{BetaCurve, BetaSchedule, rescale_zero_terminal_snr};
 pub use coefficients::Coefficients;
 pub use config::DiffusionConfig;
 pub use gaussian::{GaussianDiffusion, MeanVariance, Model};

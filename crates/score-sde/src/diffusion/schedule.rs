@@ -36,12 +36,7 @@ impl Schedule {
             }
             Self::Linear => {
                 let scale = 1000.0 / steps as f64;
-                let (first, last) = (scale * 0.0001, scale * 0.02);
-                let step = (last - first) / (steps - 1) as f64;
-                let mut betas: Vec<f64> = (0..steps).map(|i| first + step * i as f64).collect();
-                // The rounding of the sum must not take the last one past 1.
-                betas[steps - 1] = last;
-                Ok(betas)
+                Ok(linear_betas(steps, scale * 0.0001, scale * 0.02))
             }
             Self::Cosine => betas_for_alpha_bar(steps, 0.999, |u| {
                 let c = libm::cos((u + 0.008) / 1.008 * FRAC_PI_2);
@@ -64,6 +59,17 @@ impl std::str::FromStr for Schedule {
             }),
         }
     }
+}
+
+/// `steps` >= 1 values evenly spaced from `first` to `last`; the first alone for one step.
+pub(super) fn linear_betas(steps: usize, first: f64, last: f64) -> Vec<f64> {
+    let step = (last - first) / steps.saturating_sub(1).max(1) as f64;
+    let mut betas: Vec<f64> = (0..steps).map(|i| first + step * i as f64).collect();
+    // The rounding of the sum must not take the last one past its end.
+    if let Some(end) = betas.last_mut().filter(|_| steps > 1) {
+        *end = last;
+    }
+    betas
 }
 
 /// Betas whose products of 1 - beta follow `alpha_bar`, a decreasing function on [0, 1] with alpha_bar(0) > 0; each is

@@ -2,6 +2,7 @@
 
 use super::{GaussianDiffusion, MeanType, Model};
 use crate::error::{Error, Result};
+use crate::grid::index_of;
 use crate::sampler::Denoiser;
 use candle_core::Tensor;
 
@@ -53,25 +54,7 @@ impl<'a> SigmaDenoiser<'a> {
 
     /// The index of the step with this sigma, between two of them a fraction.
     fn index(&self, sigma: f64) -> f64 {
-        let steps = self.diffusion.steps();
-        let bars = &self.diffusion.coefficients().alphas_cumprod;
-        let above = (0..bars.len())
-            .collect::<Vec<_>>()
-            .partition_point(|&i| self.sigma(i) < sigma);
-        if above == 0 {
-            return 0.0;
-        }
-        if above == steps {
-            return (steps - 1) as f64;
-        }
-        let (low, high) = (self.sigma(above - 1).ln(), self.sigma(above).ln());
-        let index = (above - 1) as f64 + (sigma.ln() - low) / (high - low);
-        // Rounding must not turn a step of the process into a time beside it.
-        if (index - index.round()).abs() < 1e-9 {
-            index.round()
-        } else {
-            index
-        }
+        index_of(self.diffusion.steps(), |i| self.sigma(i), sigma)
     }
 }
 

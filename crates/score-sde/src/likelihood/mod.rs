@@ -4,10 +4,11 @@
 //! 2011.13456, eq. 39). Hutchinson's estimator of the divergence, e . grad (h . e) for a random e (Grathwohl et al. 2019,
 //! arXiv 1810.01367), needs one gradient of the score's network.
 
-use crate::error::{Error, Result, same_shape};
+use crate::error::{Error, Result, ensure, same_shape};
 use crate::ode::Rk45;
-use crate::sampler::{Noise, OnStep, check_eps, like};
-use crate::sde::{Reverse, Score, Sde, ensure, pictures};
+use crate::pictures::{like, pictures};
+use crate::sampler::{Noise, OnStep, check_eps};
+use crate::sde::{Reverse, Score, Sde};
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

@@ -2,9 +2,9 @@
 
 mod control;
 
-use crate::error::Result;
+use crate::error::{Result, ensure};
 use crate::sampler::Coupling;
-use crate::sde::ensure;
+
 use control::{Group, Tolerance};
 use serde::{Deserialize, Serialize};
 

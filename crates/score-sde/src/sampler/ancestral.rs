@@ -1,7 +1,7 @@
 //! Ancestral sampling of the discrete chains.
 
-use crate::error::{Error, Result, same_shape};
-use crate::sde::{Ancestral, Score, Sde, check_times, ensure, scale};
+use crate::error::{Error, Result, ensure, same_shape};
+use crate::sde::{Ancestral, Score, Sde, check_times, scale};
 use candle_core::Tensor;
 
 /// One step of ancestral sampling at times `t`, one per picture, with the noise `z` of x's shape: DDPM's for VP (Ho et al.
@@ -23,7 +23,7 @@ pub fn ancestral_step(
     let Some(steps) = steps else {
         return Err(unfit(sde));
     };
-    let flat = steps.iter().find(|s| !(s.signal > 0.0));
+    let flat = steps.iter().find(|s| s.signal.is_nan() || s.signal <= 0.0);
     let need = "above 0: take more scales than beta_max";
     let signal = flat.map_or(1.0, |s| s.signal);
     ensure(flat.is_none(), "ancestral_step", "signal", signal, need)?;

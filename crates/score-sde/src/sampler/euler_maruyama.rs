@@ -1,8 +1,8 @@
 //! Euler and Maruyama's method on the reverse process.
 
 use super::{Noise, OnStep};
-use crate::error::{Result, same_shape};
-use crate::sde::{Reverse, ensure, scale};
+use crate::error::{Result, ensure, same_shape};
+use crate::sde::{Reverse, scale};
 use candle_core::Tensor;
 
 /// Euler and Maruyama's method (Song et al. 2021, arXiv 2011.13456, appendix D) on the reverse process, or Euler's on its

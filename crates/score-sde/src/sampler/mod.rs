@@ -2,7 +2,9 @@
 //! coefficients in f64.
 //!
 //! Those of a [`Denoiser`] D(x; sigma) start from `x = sigmas[0] * noise` and walk down `sigmas`, which ends in 0:
-//! [`heun`], [`euler`], [`dpmpp_2m`], [`ddim_sigma`]. Those of a [`GaussianDiffusion`](crate::GaussianDiffusion) start
+//! [`heun`], [`edm`], [`euler`], [`ddim_sigma`], [`dpmpp_2m`], [`dpmpp_multistep`], [`dpmpp_singlestep`], [`unipc`],
+//! [`deis`]; a [`SolverConfig`] chooses one by name, a [`NetworkDenoiser`] makes a denoiser of a network of any
+//! prediction, [`Clipped`] and [`Thresholded`] keep one within a range. Those of a [`GaussianDiffusion`](crate::GaussianDiffusion) start
 //! from plain noise and visit all its steps: [`ddpm`], [`ddim`]; [`SigmaDenoiser`](crate::diffusion::SigmaDenoiser)
 //! makes a denoiser of it for the others.
 //!
@@ -15,36 +17,55 @@
 //! `on_step(i, x)` is called after each step and ends the run early by returning an error.
 
 mod ancestral;
+mod config;
 mod coupling;
 mod ddim;
 mod ddim_sigma;
 mod ddpm;
+mod deis;
 mod dpmpp_2m;
+mod dpmpp_multistep;
+mod dpmpp_singlestep;
+mod edm;
 mod euler;
 mod euler_maruyama;
+mod exponential;
 mod heun;
+mod kinds;
 mod langevin;
+mod network;
 mod noise;
 mod predictor_corrector;
 mod probability_flow;
 mod reverse_diffusion;
+mod threshold;
+mod unipc;
 
 pub use ancestral::ancestral_step;
+pub use config::{SamplerName, SolverConfig};
 pub use coupling::Coupling;
 pub use ddim::{ddim, ddim_reverse_step, ddim_step};
 pub use ddim_sigma::ddim_sigma;
 pub use ddpm::{ddpm, ddpm_step};
+pub use deis::deis;
 pub use dpmpp_2m::dpmpp_2m;
+pub use dpmpp_multistep::{Dpmpp, dpmpp_multistep};
+pub use dpmpp_singlestep::dpmpp_singlestep;
+pub use edm::{Churn, edm};
 pub use euler::euler;
 pub use euler_maruyama::{euler_maruyama, euler_maruyama_step};
+pub use exponential::{Form, Third};
 pub use heun::heun;
+pub use kinds::{Corrector, Predictor};
 pub use langevin::{annealed_langevin_step, langevin_step};
+pub use network::{NetworkDenoiser, Path};
 pub use noise::{Noise, addressed_noise, no_noise};
-pub use predictor_corrector::{Corrector, Predictor, PredictorCorrector, predictor_corrector};
 pub(crate) use predictor_corrector::{Draw, check_eps};
-pub(crate) use probability_flow::like;
+pub use predictor_corrector::{PredictorCorrector, predictor_corrector};
 pub use probability_flow::{Flow, probability_flow};
 pub use reverse_diffusion::{remove_noise, reverse_diffusion_step};
+pub use threshold::{Clipped, Thresholded};
+pub use unipc::{Bh, UniPc, unipc};
 
 use candle_core::{Result, Tensor};
 

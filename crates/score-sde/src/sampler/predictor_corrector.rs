@@ -2,81 +2,13 @@
 
 use super::ancestral::unfit;
 use super::{
-    Coupling, Noise, OnStep, ancestral_step, annealed_langevin_step, euler_maruyama_step,
-    langevin_step, reverse_diffusion_step,
+    Corrector, Coupling, Noise, OnStep, Predictor, ancestral_step, annealed_langevin_step,
+    euler_maruyama_step, langevin_step, reverse_diffusion_step,
 };
-use crate::error::{Error, Result, same_shape};
-use crate::sde::{Reverse, Score, Sde, ensure};
+use crate::error::{Result, ensure, same_shape};
+use crate::sde::{Reverse, Score, Sde};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
-use std::str::FromStr;
-
-/// What takes x from one time to the next. Names in files are score_sde's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Predictor {
-    /// [`euler_maruyama_step`], of length end / scales.
-    EulerMaruyama,
-    /// [`reverse_diffusion_step`].
-    #[default]
-    ReverseDiffusion,
-    /// [`ancestral_step`]; not for sub-VP, nor for the probability flow.
-    AncestralSampling,
-    /// Nothing: the corrector alone.
-    None,
-}
-
-/// What brings x nearer to the distribution of its time. Names in files are score_sde's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Corrector {
-    /// [`langevin_step`].
-    #[default]
-    Langevin,
-    /// [`annealed_langevin_step`].
-    Ald,
-    /// Nothing: the predictor alone.
-    None,
-}
-
-impl FromStr for Predictor {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Ok(match name {
-            "euler_maruyama" => Self::EulerMaruyama,
-            "reverse_diffusion" => Self::ReverseDiffusion,
-            "ancestral_sampling" => Self::AncestralSampling,
-            "none" => Self::None,
-            _ => {
-                return Err(Error::Unknown {
-                    what: "predictor",
-                    name: name.into(),
-                    known: "euler_maruyama, reverse_diffusion, ancestral_sampling, none",
-                });
-            }
-        })
-    }
-}
-
-impl FromStr for Corrector {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Ok(match name {
-            "langevin" => Self::Langevin,
-            "ald" => Self::Ald,
-            "none" => Self::None,
-            _ => {
-                return Err(Error::Unknown {
-                    what: "corrector",
-                    name: name.into(),
-                    known: "langevin, ald, none",
-                });
-            }
-        })
-    }
-}
 
 /// The choices of [`predictor_corrector`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

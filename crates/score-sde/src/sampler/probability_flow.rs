@@ -1,10 +1,11 @@
 //! The probability flow, integrated adaptively.
 
 use super::OnStep;
-use crate::error::Result;
+use crate::error::{Result, ensure};
 use crate::ode::{Rk45, Solution};
-use crate::sde::{Reverse, Score, Sde, ensure, pictures};
-use candle_core::{DType, Device, Tensor};
+use crate::pictures::{like, pictures};
+use crate::sde::{Reverse, Score, Sde};
+use candle_core::Tensor;
 
 /// Pictures carried along the probability flow.
 #[derive(Debug, Clone)]
@@ -53,18 +54,4 @@ pub fn probability_flow(
     let Solution { y, evaluations } = ode.solve(&mut slope, pictures(x)?, times, &mut seen)?;
     let x = like(x, &y)?;
     Ok(Flow { x, evaluations })
-}
-
-/// States as a tensor of x's shape, dtype and device; of each the first values, as many as a picture has.
-pub(crate) fn like(x: &Tensor, state: &[Vec<f64>]) -> Result<Tensor> {
-    let len = x.elem_count() / state.len().max(1);
-    let values = state.iter().flat_map(|s| s.iter().take(len).copied());
-    let host = Tensor::from_vec(values.collect::<Vec<f64>>(), x.shape(), &Device::Cpu)?;
-    // Rounded before it moves: Metal has no f64.
-    let dtype = if x.dtype().is_float() {
-        x.dtype()
-    } else {
-        DType::F32
-    };
-    Ok(host.to_dtype(dtype)?.to_device(x.device())?)
 }

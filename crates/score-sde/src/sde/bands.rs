@@ -1,7 +1,7 @@
 //! One process acting on every band of a wavelet transform.
 
-use super::{Score, Sde, check_times, ensure, scale};
-use crate::error::{Error, Result, same_shape};
+use super::{Score, Sde, check_times, scale};
+use crate::error::{Error, Result, ensure, same_shape};
 use candle_core::Tensor;
 
 /// Forward and reverse process in the wavelet domain (Xiao et al., arXiv 2411.09356, definitions 2 to 4).
@@ -27,7 +27,7 @@ use candle_core::Tensor;
 ///     Tensor::ones((2, 3, 4, 4), candle_core::DType::F32, &Device::Cpu)?,
 ///     Tensor::zeros((2, 3, 3, 4, 4), candle_core::DType::F32, &Device::Cpu)?,
 /// ])?;
-/// let sde = Vp { num_scales: 10, ..Default::default() };
+/// let sde = Vp { num_scales: 25, ..Default::default() };
 /// let options = PredictorCorrector::default();
 /// let x = predictor_corrector(&sde, &score, start, &options, &mut noise, &mut |_, _| Ok(()))?;
 /// assert_eq!(bands.split(&x)?[1].dims(), [2, 3, 3, 4, 4]);

@@ -1,9 +1,7 @@
 //! The sub-variance-preserving process.
 
-use super::{
-    Marginal, Sde, check_betas, half_integral, scale_index, time_of_half_integral,
-    vp::discrete_beta,
-};
+use super::beta::{check_betas, discrete_beta, half_integral, time_of_half_integral};
+use super::{Marginal, Sde, scale_index};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 

@@ -4,21 +4,20 @@
 //! and type checked and every value finite; the first that is off is named.
 
 mod config;
-mod weights;
 
 pub use config::{BundleConfig, Init, Provenance};
 
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
+use crate::files::{map_bounded, read_bounded};
 use crate::model::{HighModel, LowModel};
 use crate::transform::Transform;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use checkpoints::{Weights, safetensors};
 use msal_gan::DetailGenerator;
 use score_sde::UNet;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
-use weights::Weights;
 
 /// The files of a bundle.
 const FILES: [&str; 3] = ["config.json", "score.safetensors", "generator.safetensors"];
@@ -71,9 +70,9 @@ impl Bundle {
                 reason: format!("is not a folder; a bundle is one with {}", FILES.join(", ")),
             });
         }
-        let [config, score, generator] =
-            [0, 1, 2].map(|i| read_bounded(&folder.join(FILES[i]), MAX_BYTES[i]));
-        let (config, score, generator) = (config?, score?, generator?);
+        let config = read_bounded(&folder.join(FILES[0]), MAX_BYTES[0])?;
+        let [score, generator] = [1, 2].map(|i| map_bounded(&folder.join(FILES[i]), MAX_BYTES[i]));
+        let (score, generator) = (score?, generator?);
         let bytes = BundleBytes {
             config: &config,
             score: &score,
@@ -128,10 +127,15 @@ fn network<T>(
     device: &Device,
     build: impl FnOnce(candle_nn::VarBuilder<'static>) -> candle_core::Result<T>,
 ) -> std::result::Result<(T, usize), String> {
-    let weights = Weights::read(bytes, device)?;
+    let weights =
+        Weights::from_safetensors(bytes, Path::new(""), device).map_err(|e| e.reason())?;
     let network = build(weights.builder(device)).map_err(|e| e.to_string())?;
-    weights.check_all_used()?;
-    Ok((network, weights.count()))
+    match weights.unused().first() {
+        None => Ok((network, weights.count())),
+        Some(name) => Err(format!(
+            "tensor {name} belongs to no layer of the network in config.json"
+        )),
+    }
 }
 
 /// What a run that starts from a bundle needs of it.
@@ -150,9 +154,13 @@ pub(crate) fn read_start(folder: &Path, device: &Device) -> Result<Start> {
     let config = Bundle::read(folder, device)?.config;
     let tensors = |i: usize| {
         let path = folder.join(FILES[i]);
-        Weights::read(&read_bounded(&path, MAX_BYTES[i])?, device)
-            .map(Weights::into_tensors)
-            .map_err(|reason| Error::Bundle { path, reason })
+        let bytes = map_bounded(&path, MAX_BYTES[i])?;
+        Weights::from_safetensors(&bytes, Path::new(""), device)
+            .map(|weights| weights.tensors())
+            .map_err(|e| Error::Bundle {
+                reason: e.reason(),
+                path,
+            })
     };
     Ok(Start {
         score: tensors(1)?,
@@ -199,17 +207,12 @@ fn serialize(
     tensors: HashMap<String, Tensor>,
     precision: Precision,
 ) -> Result<Vec<u8>> {
-    let dtype = match precision {
-        Precision::F32 => DType::F32,
-        Precision::F16 => DType::F16,
+    let precision = match precision {
+        Precision::F32 => safetensors::Precision::F32,
+        Precision::F16 => safetensors::Precision::F16,
     };
-    let mut named: Vec<(String, Tensor)> = Vec::new();
-    for (name, t) in tensors {
-        named.push((name, t.to_dtype(dtype)?));
-    }
-    named.sort_by(|a, b| a.0.cmp(&b.0));
-    safetensors::serialize(named, None).map_err(|e| Error::Bundle {
+    safetensors::to_bytes(tensors, Some(precision), None).map_err(|e| Error::Bundle {
         path: folder.into(),
-        reason: e.to_string(),
+        reason: e.reason(),
     })
 }

@@ -197,13 +197,20 @@ impl TrainConfig {
     /// A file that cannot be read, is not TOML of this shape, or holds values out of range; the message names file
     /// and field.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = crate::files::read_bounded(path, 1 << 20)?;
+        Self::from_bytes(&crate::files::read_bounded(path, 1 << 20)?, path)
+    }
+
+    /// Reads and checks a file's contents; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::read`].
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         let bad = |reason: String| Error::Config {
             path: path.into(),
             reason,
         };
-        let text = String::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
-        let config: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let text = std::str::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
+        let config: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         config.check().map_err(bad)?;
         Ok(config)
     }
