@@ -1,6 +1,6 @@
 //! The residual block of all diffusion U-Nets.
 
-use super::layers::{Layout, Pointwise, Start, conv};
+use super::layers::{Layout, Pointwise, Start, conv, linear};
 use super::nonlinearity::Nonlinearity;
 use super::resample::Filter;
 use candle_core::{D, Module, Result, Tensor};
@@ -100,7 +100,7 @@ impl ResBlock {
         Ok(Self {
             norm_in: GroupNorm::new(s.groups.0, ci, s.eps, vb.pp(n.norm_in))?,
             conv_in: conv(ci, co, 3, same, s.start, 1.0, vb.pp(n.conv_in))?,
-            emb: super::layers::linear(s.emb, emb_width, s.start, vb.pp(n.emb))?,
+            emb: linear(s.emb, emb_width, s.start, vb.pp(n.emb))?,
             norm_out: GroupNorm::new(s.groups.1, co, s.eps, vb.pp(n.norm_out))?,
             conv_out: conv(co, co, 3, same, s.start, s.gain, vb.pp(n.conv_out))?,
             skip: match ci != co || s.skip.always {

@@ -45,9 +45,12 @@ pub(crate) fn check_count(network: &'static str, tensors: &[(String, Vec<usize>)
     })
 }
 
+/// Names and shapes.
+type List = Vec<(String, Vec<usize>)>;
+
 /// A source of parameters that notes what is asked for and answers with views of a single zero.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shapes(Arc<Mutex<Vec<(String, Vec<usize>)>>>);
+pub(crate) struct Shapes(Arc<Mutex<List>>);
 
 impl Shapes {
     pub(crate) fn builder(&self) -> VarBuilder<'static> {
@@ -55,7 +58,7 @@ impl Shapes {
     }
 
     /// Names and shapes in the order of asking.
-    pub(crate) fn take(self) -> Vec<(String, Vec<usize>)> {
+    pub(crate) fn take(self) -> List {
         let mut list = (self.0.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut *list)
     }
