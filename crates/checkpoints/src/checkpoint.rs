@@ -47,21 +47,25 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a file, an index of files, or a folder with one of [`WEIGHTS`]. The format is told by the contents.
+    /// Opens a file, an index of files, or a folder that holds one of [`WEIGHTS`] or has a `unet` which
+    /// does. The format is told by the contents.
     ///
     /// # Errors
     /// A file that cannot be opened, is of another kind, damaged or hostile; the message names file and tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
-            let found = WEIGHTS
+            let places = [path.to_owned(), path.join("unet")];
+            let mut paths = places
                 .iter()
-                .map(|name| path.join(name))
-                .find(|p| p.is_file());
-            let Some(found) = found else {
+                .flat_map(|folder| WEIGHTS.iter().map(|name| folder.join(name)));
+            let Some(found) = paths.find(|path| path.is_file()) else {
                 return Err(Error::file(
                     path,
-                    format!("the folder holds none of {}", WEIGHTS.join(", ")),
+                    format!(
+                        "neither the folder nor its unet holds any of {}",
+                        WEIGHTS.join(", ")
+                    ),
                 ));
             };
             return Self::open(found);

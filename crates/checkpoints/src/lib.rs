@@ -1,6 +1,7 @@
 //! Tensor files of the field, read without trust.
 
-#![doc = include_str!("../README.md")]
+// Its examples need the hub.
+#![cfg_attr(feature = "hub", doc = include_str!("../README.md"))]
 
 mod bytes;
 mod checkpoint;

@@ -130,7 +130,8 @@ pub fn to_bytes(
     precision: Option<Precision>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<Vec<u8>> {
-    let (named, name) = (prepared(tensors, precision)?, Path::new("tensors"));
+    let name = Path::new("tensors");
+    let named = prepared(tensors, precision, name)?;
     ::safetensors::serialize(named, metadata).map_err(|e| Error::file(name, e.to_string()))
 }
 
@@ -144,7 +145,7 @@ pub fn write(
     precision: Option<Precision>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<()> {
-    let named = prepared(tensors, precision)?;
+    let named = prepared(tensors, precision, path)?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -166,6 +167,7 @@ pub fn write(
 fn prepared(
     tensors: HashMap<String, Tensor>,
     precision: Option<Precision>,
+    path: &Path,
 ) -> Result<Vec<(String, Tensor)>> {
     let mut named = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -175,7 +177,7 @@ fn prepared(
         };
         if stored.dtype() != tensor.dtype() && finite(&tensor)? && !finite(&stored)? {
             return Err(Error::tensor(
-                Path::new("tensors"),
+                path,
                 &name,
                 format!(
                     " has values that {:?} cannot hold; choose another precision",
