@@ -4,7 +4,7 @@ use super::{Objective, Reduction, check};
 use crate::diffusion::Model;
 use crate::edm::{Edm, Scaling};
 use crate::error::{Error, Result, same_shape};
-use crate::sde::scale;
+use crate::pictures::scale;
 use candle_core::Tensor;
 
 impl Objective for Edm {

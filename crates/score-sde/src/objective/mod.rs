@@ -91,5 +91,5 @@ fn check(op: &'static str, x0: &Tensor, times: usize, noise: &Tensor) -> Result<
 
 /// Losses (N) times one factor each.
 fn weigh(losses: &Tensor, factors: &[f64]) -> Result<Tensor> {
-    Ok((losses * crate::sde::per_picture(losses, factors)?)?)
+    Ok((losses * crate::pictures::per_picture(losses, factors)?)?)
 }

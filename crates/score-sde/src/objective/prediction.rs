@@ -3,7 +3,8 @@
 use super::{Objective, Reduction, check, weigh};
 use crate::diffusion::{GaussianDiffusion, LossType, MeanType, Model, VarType};
 use crate::error::{Error, Result, same_shape};
-use crate::sde::{Labels, Marginal, Sde, Ve, Vp, per_picture};
+use crate::pictures::per_picture;
+use crate::sde::{Labels, Marginal, Sde, Ve, Vp};
 use candle_core::Tensor;
 
 /// A forward process as training sees it: x_t = signal x_0 + std noise, and a label for the network.

@@ -3,7 +3,8 @@
 use super::{Objective, Reduction, check, weigh};
 use crate::diffusion::Model;
 use crate::error::{Error, Result, same_shape};
-use crate::sde::{Labels, NetworkScore, Score, Sde, scale};
+use crate::pictures::scale;
+use crate::sde::{Labels, NetworkScore, Score, Sde};
 use candle_core::Tensor;
 
 /// What a squared error of the score is multiplied by.
