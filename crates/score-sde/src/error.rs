@@ -52,6 +52,29 @@ pub enum Error {
         /// The shape needed.
         expected: String,
     },
+    /// A process that a sampler does not fit.
+    #[error("{op} does not fit the {sde} process: {fits}")]
+    Unfit {
+        /// The sampler.
+        op: &'static str,
+        /// The kind of process.
+        sde: &'static str,
+        /// What would fit.
+        fits: &'static str,
+    },
+    /// An adaptive integration whose steps became too small to go on.
+    #[error(
+        "{op}: picture {picture} cannot go on from time {time}, its steps vanish; loosen the tolerances, or see whether \
+         the score is finite there"
+    )]
+    Stalled {
+        /// The integrator.
+        op: &'static str,
+        /// The picture, or the first of a coupled batch.
+        picture: usize,
+        /// How far it came.
+        time: f64,
+    },
     /// An error of a tensor operation, of the network or of a callback.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -85,4 +108,23 @@ pub(crate) fn same_shape(
         got: got.dims().to_vec(),
         expected: format!("{:?}", like.dims()),
     })
+}
+
+/// Errs unless `ok`.
+pub(crate) fn ensure(
+    ok: bool,
+    op: &'static str,
+    name: &'static str,
+    value: impl ToString,
+    need: &'static str,
+) -> Result<()> {
+    match ok {
+        true => Ok(()),
+        false => Err(Error::Argument {
+            op,
+            name,
+            value: value.to_string(),
+            need,
+        }),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{Coefficients, LossType, MeanType, VarType};
 use crate::error::{Error, Result, same_shape};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 /// A network: x (N, C, ...) and N scaled steps to (N, C, ...), or (N, 2 C, ...) with learned variances. Labels and other
 /// conditions are the closure's own business.
@@ -375,14 +375,5 @@ impl GaussianDiffusion {
 /// One number per picture, (N, 1, ...) of x's rank, dtype and device.
 pub(crate) fn per_picture(x: &Tensor, t: &[usize], f: impl Fn(usize) -> f64) -> Result<Tensor> {
     let values: Vec<f64> = t.iter().map(|&i| f(i)).collect();
-    let mut shape = vec![1; x.rank()];
-    shape[0] = t.len();
-    let host = Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?;
-    let dtype = if x.dtype().is_float() {
-        x.dtype()
-    } else {
-        DType::F32
-    };
-    // Rounded before it moves: Metal has no f64.
-    Ok(host.to_dtype(dtype)?.to_device(x.device())?)
+    crate::pictures::per_picture(x, &values)
 }

@@ -11,6 +11,7 @@
 //! Coefficients are f64 functions of t; tensors are (N, ...), one picture per row, f32 or f64.
 
 mod adapters;
+mod beta;
 mod process;
 mod reverse;
 mod score;
@@ -26,8 +27,10 @@ pub use subvp::SubVp;
 pub use ve::Ve;
 pub use vp::Vp;
 
-use crate::error::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+pub(crate) use crate::pictures::{check_times, per_picture, pictures, scale};
+
+use crate::error::{Result, ensure};
+use candle_core::Tensor;
 
 /// The distribution of x_t given x_0: x_t = signal x_0 + std z, z standard normal.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -116,8 +119,11 @@ pub trait Sde {
         1.0
     }
 
-    /// How a network trained as score_sde does it is asked for the score at time t.
-    fn query(&self, t: f64, labels: Labels) -> Query;
+    /// How a network trained as score_sde does it is asked for the score at time t: by default one that predicts noise
+    /// and sees 999 t, whatever `labels` say.
+    fn query(&self, t: f64, _labels: Labels) -> Query {
+        Query::noise(t, self.marginal(t).std)
+    }
 
     /// Standard deviation of the prior, the distribution that sampling starts from: x = prior_std * noise.
     fn prior_std(&self) -> f64 {
@@ -146,82 +152,8 @@ pub(crate) fn scale_index(t: f64, end: f64, scales: usize) -> usize {
     ((t as f32 * last as f32 / end as f32) as usize).min(last)
 }
 
-/// The values of each picture of x (N, ...), in f64.
-pub(crate) fn pictures(x: &Tensor) -> Result<Vec<Vec<f64>>> {
-    let n = x.dims().first().copied().unwrap_or(1);
-    let len = x.elem_count() / n.max(1);
-    // Metal has no f64.
-    let host = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
-    Ok(host.reshape((n, len))?.to_vec2()?)
-}
-
-/// One number per picture as a tensor (N, 1, ...) of x's rank, dtype and device, ready to broadcast.
-pub(crate) fn per_picture(x: &Tensor, values: &[f64]) -> Result<Tensor> {
-    let mut shape = vec![1; x.rank().max(1)];
-    shape[0] = values.len();
-    let host = Tensor::new(values, &Device::Cpu)?.reshape(shape)?;
-    Ok(host.to_dtype(x.dtype())?.to_device(x.device())?)
-}
-
-/// x times one factor per picture, a function of its time.
-pub(crate) fn scale(x: &Tensor, t: &[f64], factor: impl Fn(f64) -> f64) -> Result<Tensor> {
-    let values: Vec<f64> = t.iter().map(|&t| factor(t)).collect();
-    Ok(x.broadcast_mul(&per_picture(x, &values)?)?)
-}
-
-/// Errs unless x is (N, ...), not empty, with as many pictures as there are times.
-pub(crate) fn check_times(op: &'static str, x: &Tensor, t: &[f64]) -> Result<()> {
-    if x.rank() > 0 && x.dims()[0] == t.len() && x.elem_count() > 0 {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        op,
-        name: "x",
-        got: x.dims().to_vec(),
-        expected: format!("({}, ...), one picture per time", t.len()),
-    })
-}
-
-/// Errs unless `ok`.
-pub(crate) fn ensure(
-    ok: bool,
-    op: &'static str,
-    name: &'static str,
-    value: impl ToString,
-    need: &'static str,
-) -> Result<()> {
-    match ok {
-        true => Ok(()),
-        false => Err(Error::Argument {
-            op,
-            name,
-            value: value.to_string(),
-            need,
-        }),
-    }
-}
-
 /// The most scales of a discretised process: beyond, a discrete network's table would take minutes to make.
 const MAX_SCALES: usize = 1 << 20;
-
-/// Checks of the parameters that VP and sub-VP share.
-fn check_betas(op: &'static str, min: f64, max: f64, scales: usize) -> Result<()> {
-    ensure(
-        min.is_finite() && min >= 0.0,
-        op,
-        "beta_min",
-        min,
-        "finite and not negative",
-    )?;
-    ensure(
-        max.is_finite() && max >= min && max > 0.0,
-        op,
-        "beta_max",
-        max,
-        "finite, above 0 and not below beta_min",
-    )?;
-    check_scales(op, scales)
-}
 
 fn check_scales(op: &'static str, scales: usize) -> Result<()> {
     ensure(
@@ -231,19 +163,6 @@ fn check_scales(op: &'static str, scales: usize) -> Result<()> {
         scales,
         "from 1 to 1048576",
     )
-}
-
-/// -ln signal of VP and sub-VP at time t: half the integral of beta.
-fn half_integral(min: f64, max: f64, t: f64) -> f64 {
-    0.25 * t * t * (max - min) + 0.5 * t * min
-}
-
-/// Its inverse in [0, 1].
-fn time_of_half_integral(min: f64, max: f64, value: f64) -> f64 {
-    // a t^2 + b t = value, by the form that does not cancel.
-    let (a, b) = (0.25 * (max - min), 0.5 * min);
-    let root = (b * b + 4.0 * a * value).max(0.0).sqrt();
-    (2.0 * value / (b + root)).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! The sub-variance-preserving process.
 
-use super::{
-    Labels, Marginal, Query, Sde, check_betas, half_integral, scale_index, time_of_half_integral,
-    vp::discrete_beta,
-};
+use super::beta::{check_betas, discrete_beta, half_integral, time_of_half_integral};
+use super::{Marginal, Sde, scale_index};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
@@ -77,10 +75,5 @@ impl Sde for SubVp {
     fn langevin_alpha(&self, t: f64) -> f64 {
         let i = scale_index(t, self.end(), self.num_scales);
         1.0 - discrete_beta(self.beta_min, self.beta_max, self.num_scales, i)
-    }
-
-    /// Continuous, whatever `labels` say.
-    fn query(&self, t: f64, _labels: Labels) -> Query {
-        Query::noise(t, self.marginal(t).std)
     }
 }

@@ -1,5 +1,7 @@
 use super::*;
+use crate::error::Error;
 use crate::sampler::Denoiser;
+use candle_core::Device;
 
 fn all() -> [Process; 3] {
     ["vpsde", "subvpsde", "vesde"].map(|s| s.parse().unwrap())

@@ -1,7 +1,7 @@
 //! The variance-exploding process.
 
-use super::{Ancestral, Labels, Marginal, Query, Sde, Step, check_scales, ensure, scale_index};
-use crate::error::Result;
+use super::{Ancestral, Labels, Marginal, Query, Sde, Step, check_scales, scale_index};
+use crate::error::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// dx = sigma(t) sqrt(2 ln(sigma_max / sigma_min)) dw, sigma(t) = sigma_min (sigma_max / sigma_min)^t (Song et al. 2021,

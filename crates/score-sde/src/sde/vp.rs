@@ -1,9 +1,7 @@
 //! The variance-preserving process.
 
-use super::{
-    Ancestral, Labels, Marginal, Query, Sde, Step, check_betas, half_integral, scale_index,
-    time_of_half_integral,
-};
+use super::beta::{check_betas, discrete_beta, half_integral, time_of_half_integral};
+use super::{Ancestral, Labels, Marginal, Query, Sde, Step, scale_index};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
@@ -49,12 +47,6 @@ impl Vp {
     fn index(&self, t: f64) -> usize {
         scale_index(t, self.end(), self.num_scales)
     }
-}
-
-/// beta of step i of DDPM's chain of n steps, that of sub-VP's Langevin steps, too.
-pub(super) fn discrete_beta(min: f64, max: f64, n: usize, i: usize) -> f64 {
-    let part = i as f64 / (n.saturating_sub(1)).max(1) as f64;
-    (min + part * (max - min)) / n as f64
 }
 
 impl Sde for Vp {
