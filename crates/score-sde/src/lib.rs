@@ -5,6 +5,7 @@
 pub mod diffusion;
 pub mod edm;
 pub mod error;
+pub mod ode;
 mod pictures;
 pub mod sampler;
 pub mod sde;

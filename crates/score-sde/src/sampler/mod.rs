@@ -6,24 +6,46 @@
 //! from plain noise and visit all its steps: [`ddpm`], [`ddim`]; [`SigmaDenoiser`](crate::diffusion::SigmaDenoiser)
 //! makes a denoiser of it for the others.
 //!
+//! Those of a process of [`crate::sde`] and its score, one time per picture: [`predictor_corrector`] over the discrete
+//! scales, with [`euler_maruyama_step`], [`reverse_diffusion_step`] or [`ancestral_step`] as the predictor and
+//! [`langevin_step`] or [`annealed_langevin_step`] as the corrector; [`euler_maruyama`] on any grid of times; and
+//! [`probability_flow`], adaptive. Their step sizes follow each picture alone unless a [`Coupling`] says otherwise.
+//!
 //! `noise(i, x)` gives the fresh noise of step i, [`addressed_noise`] such that a picture does not depend on its batch.
 //! `on_step(i, x)` is called after each step and ends the run early by returning an error.
 
+mod ancestral;
+mod coupling;
 mod ddim;
 mod ddim_sigma;
 mod ddpm;
 mod dpmpp_2m;
 mod euler;
+mod euler_maruyama;
 mod heun;
+mod kinds;
+mod langevin;
 mod noise;
+mod predictor_corrector;
+mod probability_flow;
+mod reverse_diffusion;
 
+pub use ancestral::ancestral_step;
+pub use coupling::Coupling;
 pub use ddim::{ddim, ddim_reverse_step, ddim_step};
 pub use ddim_sigma::ddim_sigma;
 pub use ddpm::{ddpm, ddpm_step};
 pub use dpmpp_2m::dpmpp_2m;
 pub use euler::euler;
+pub use euler_maruyama::{euler_maruyama, euler_maruyama_step};
 pub use heun::heun;
+pub use kinds::{Corrector, Predictor};
+pub use langevin::{annealed_langevin_step, langevin_step};
 pub use noise::{Noise, addressed_noise, no_noise};
+pub(crate) use predictor_corrector::{Draw, check_eps};
+pub use predictor_corrector::{PredictorCorrector, predictor_corrector};
+pub use probability_flow::{Flow, probability_flow};
+pub use reverse_diffusion::{remove_noise, reverse_diffusion_step};
 
 use candle_core::{Result, Tensor};
 
