@@ -11,6 +11,7 @@
 //! Coefficients are f64 functions of t; tensors are (N, ...), one picture per row, f32 or f64.
 
 mod adapters;
+mod bands;
 mod beta;
 mod process;
 mod reverse;
@@ -20,6 +21,7 @@ mod ve;
 mod vp;
 
 pub use adapters::{DenoiserScore, ScoreDenoiser};
+pub use bands::{BandScore, Bands, JoinedScore};
 pub use process::Process;
 pub use reverse::Reverse;
 pub use score::{Labels, NetworkScore, Query, Score};
