@@ -2,9 +2,11 @@
 
 #![doc = include_str!("../README.md")]
 
+pub mod control;
 pub mod diffusion;
 pub mod edm;
 pub mod error;
+pub mod likelihood;
 pub mod ode;
 mod pictures;
 pub mod sampler;
