@@ -35,7 +35,7 @@ pub use clip::clip_grad_norm;
 pub use combine::{add, cat_channels, mask};
 pub use conv::{Conv2d, Conv2dConfig, conv2d};
 pub use dropout::{Dropout, dropout};
-pub use ema::Ema;
+pub use ema::{Ema, EmaDecay};
 pub use group_norm::{Activation, GroupNorm, group_norm};
 pub use linear::{Linear, linear};
 pub use max_pool::max_pool2x;

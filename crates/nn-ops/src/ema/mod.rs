@@ -1,4 +1,13 @@
 //! An exponential moving average of parameters: the weights that sample, while others train.
+//!
+//! [`Ema`] follows parameters with the decays of an [`EmaDecay`]. Averages of the power-function kind can be mixed after
+//! training into one of any other length: [`reconstruct`] says how, [`mix`] does it.
+
+mod decay;
+mod power;
+
+pub use decay::{EmaDecay, InverseGamma};
+pub use power::{Profile, mix, power_gamma, power_sigma_rel, reconstruct};
 
 use crate::simd::multiversion;
 use crate::storage::with_slice;
@@ -16,7 +25,7 @@ multiversion! {
 /// Shadow values of named variables.
 #[derive(Debug)]
 pub struct Ema {
-    decay: f64,
+    decay: EmaDecay,
     steps: u64,
     vars: Vec<(String, Var)>,
     shadow: Vec<Vec<f32>>,
@@ -24,11 +33,24 @@ pub struct Ema {
 
 impl Ema {
     /// Starts at the variables' present values. The decay of step t (from 0) is min(decay, (1 + t) / (10 + t)), so
-    /// that early values are forgotten soon.
+    /// that early values are forgotten soon: [`EmaDecay::Warmup`].
     ///
     /// # Errors
     /// A variable that is not f32.
     pub fn new(vars: Vec<(String, Var)>, decay: f64) -> Result<Self> {
+        Self::start(vars, EmaDecay::Warmup(decay))
+    }
+
+    /// Starts at the variables' present values, with the decays given.
+    ///
+    /// # Errors
+    /// A variable that is not f32, decays out of their range.
+    pub fn with_decay(vars: Vec<(String, Var)>, decay: EmaDecay) -> Result<Self> {
+        decay.check()?;
+        Self::start(vars, decay)
+    }
+
+    fn start(vars: Vec<(String, Var)>, decay: EmaDecay) -> Result<Self> {
         let shadow = vars
             .iter()
             .map(|(_, v)| v.flatten_all()?.to_vec1::<f32>())
@@ -46,8 +68,7 @@ impl Ema {
     /// # Errors
     /// Only those of the device.
     pub fn update(&mut self) -> Result<()> {
-        let t = self.steps as f64;
-        let keep = self.decay.min((1.0 + t) / (10.0 + t)) as f32;
+        let keep = self.decay.at(self.steps) as f32;
         self.steps += 1;
         for ((_, var), shadow) in self.vars.iter().zip(&mut self.shadow) {
             let host = var.to_device(&Device::Cpu)?;
@@ -57,6 +78,11 @@ impl Ema {
             })?;
         }
         Ok(())
+    }
+
+    /// Updates so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// The averaged values by name.
