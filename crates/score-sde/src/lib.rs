@@ -11,6 +11,7 @@ pub mod ode;
 mod pictures;
 pub mod sampler;
 pub mod sde;
+pub mod theory;
 pub mod unet;
 
 pub use diffusion::{DiffusionConfig, GaussianDiffusion};
