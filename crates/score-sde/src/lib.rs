@@ -7,6 +7,7 @@ pub mod diffusion;
 pub mod edm;
 pub mod error;
 pub mod likelihood;
+pub mod objective;
 pub mod ode;
 mod pictures;
 pub mod sampler;

@@ -123,7 +123,7 @@ impl GaussianDiffusion {
     }
 
     /// What the network is shown for a step that lies between those of the process, in units of its index.
-    pub(super) fn model_time(&self, index: f64) -> f64 {
+    pub(crate) fn model_time(&self, index: f64) -> f64 {
         let map = |i: f64| self.timestep_map[(i as usize).min(self.steps() - 1)] as f64;
         let (low, part) = (index.floor(), index.fract());
         let t = if part == 0.0 {
