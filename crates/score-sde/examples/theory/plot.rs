@@ -6,6 +6,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 use std::error::Error;
+use std::f64::consts::LOG10_2;
 use std::ops::Range;
 use std::path::Path;
 
@@ -56,7 +57,7 @@ impl Ranged for Decades {
         // Decades alone, with 2 and 5 between if there are few.
         let few = self.0.end - self.0.start < 2.5;
         let inner: &[f64] = if few {
-            &[0.0, 0.30103, 0.69897]
+            &[0.0, LOG10_2, 1.0 - LOG10_2]
         } else {
             &[0.0]
         };
