@@ -394,3 +394,31 @@ fn networks_take_their_weights_and_the_rest_is_told() {
         "{error}"
     );
 }
+
+#[test]
+fn folders_are_opened_by_the_names_of_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("neither the folder nor its unet holds any of"),
+        "{error}"
+    );
+    let unet = folder.path().join("unet");
+    std::fs::create_dir(&unet).unwrap();
+    std::fs::copy(
+        case("averaged.pth"),
+        unet.join("diffusion_pytorch_model.bin"),
+    )
+    .unwrap();
+    assert_eq!(
+        Checkpoint::open(folder.path()).unwrap().format(),
+        Format::Torch
+    );
+    // Safetensors come first.
+    let better = unet.join("diffusion_pytorch_model.safetensors");
+    std::fs::copy(case("mixed.safetensors"), better).unwrap();
+    assert_eq!(
+        Checkpoint::open(folder.path()).unwrap().format(),
+        Format::Safetensors
+    );
+}
