@@ -1,7 +1,7 @@
 //! Denoising diffusion implicit models.
 
 use super::{Noise, OnStep};
-use crate::diffusion::{GaussianDiffusion, Model};
+use crate::diffusion::{Coefficients, GaussianDiffusion, Model};
 use crate::error::{Error, Result, same_shape};
 use candle_core::Tensor;
 
@@ -43,14 +43,30 @@ pub fn ddim_step(
     z: &Tensor,
 ) -> Result<Tensor> {
     check_eta("ddim_step", eta)?;
-    same_shape("ddim_step", "z", z, x)?;
-    let c = diffusion.coefficients();
+    let sigma = fresh_noise(diffusion.coefficients(), eta);
+    ddim_step_with(diffusion, model, x, t, &sigma, clip, z)
+}
+
+/// DDIM's sigma of each step (eq. 16). At step 0 it is 0, for there 1 - prev is.
+pub(crate) fn fresh_noise(c: &Coefficients, eta: f64) -> impl Fn(usize) -> f64 {
     let (bar, prev) = (&c.alphas_cumprod, &c.alphas_cumprod_prev);
-    let sigma =
-        |i: usize| eta * ((1.0 - prev[i]) / (1.0 - bar[i]) * (1.0 - bar[i] / prev[i])).sqrt();
+    move |i| eta * ((1.0 - prev[i]) / (1.0 - bar[i]) * (1.0 - bar[i] / prev[i])).sqrt()
+}
+
+/// [`ddim_step`] with any deviation `sigma` of the fresh noise of each step.
+pub(crate) fn ddim_step_with(
+    diffusion: &GaussianDiffusion,
+    model: Model,
+    x: &Tensor,
+    t: &[usize],
+    sigma: &dyn Fn(usize) -> f64,
+    clip: bool,
+    z: &Tensor,
+) -> Result<Tensor> {
+    same_shape("ddim_step", "z", z, x)?;
+    let prev = &diffusion.coefficients().alphas_cumprod_prev;
     let clean = diffusion.p_mean_variance(model, x, t, clip)?.pred_xstart;
     let eps = diffusion.eps_from_xstart(x, t, &clean)?;
-    // At step 0 sigma is 0, for there 1 - prev is.
     let direction = diffusion.scale(&eps, t, |i| {
         (1.0 - prev[i] - sigma(i).powi(2)).max(0.0).sqrt()
     })?;
@@ -76,7 +92,7 @@ pub fn ddim_reverse_step(
     Ok((signal + diffusion.scale(&eps, t, |i| (1.0 - next[i]).sqrt())?)?)
 }
 
-pub(super) fn check_eta(op: &'static str, eta: f64) -> Result<()> {
+pub(crate) fn check_eta(op: &'static str, eta: f64) -> Result<()> {
     match (0.0..=1.0).contains(&eta) {
         true => Ok(()),
         false => Err(Error::Argument {
