@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod blocks;
+pub mod cascade;
 pub mod control;
 pub mod diffusion;
 pub mod edm;
@@ -21,6 +22,7 @@ pub mod unet;
 pub mod unet2d;
 
 pub use blocks::Nonlinearity;
+pub use cascade::{ConditionalDiffuser, DiffuserConfig};
 pub use diffusion::{DiffusionConfig, GaussianDiffusion};
 pub use edm::Edm;
 pub use error::Error;

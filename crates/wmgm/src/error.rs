@@ -59,6 +59,9 @@ pub enum Error {
     /// Making pictures.
     #[error(transparent)]
     Picture(#[from] crate::picture::PictureError),
+    /// A file of tensors.
+    #[error(transparent)]
+    Tensors(#[from] checkpoints::Error),
     /// A tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -13,7 +13,9 @@ pub mod picture;
 pub mod pipeline;
 pub mod train;
 pub mod transform;
+pub mod wsgm;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
 pub use pipeline::{SampleOptions, Wmgm};
+pub use wsgm::Wsgm;

@@ -42,7 +42,7 @@ impl Default for SampleOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SampleEvent {
-    /// A step of the low band's sampler was done for a batch.
+    /// A step of a diffusion's sampler was done for a batch.
     Step {
         /// From 1.
         step: usize,
@@ -60,6 +60,57 @@ pub enum SampleEvent {
 
 /// Called at every event; a break cancels.
 pub type Watch<'a> = &'a dyn Fn(SampleEvent) -> ControlFlow<()>;
+
+/// Called after every step of a batch with its number, from 1; an error ends the batch.
+pub(crate) type OnCount<'a> = &'a mut dyn FnMut(usize) -> candle_core::Result<()>;
+
+/// Makes the pictures of `options` in batches: `make` gives the values (N, 3, height, width) of those numbered, in `steps`
+/// steps.
+///
+/// # Errors
+/// Options out of range, errors of `make` and `each`; [`Error::Cancelled`] when `watch` breaks.
+pub(crate) fn in_batches(
+    options: &SampleOptions,
+    [height, width]: [usize; 2],
+    steps: usize,
+    watch: Watch<'_>,
+    make: &mut dyn FnMut(&[u64], OnCount<'_>) -> Result<Tensor>,
+    each: &mut dyn FnMut(u64, RgbImage) -> Result<()>,
+) -> Result<()> {
+    if options.batch == 0 {
+        return Err(Error::Argument("batch is 0, it must be at least 1".into()));
+    }
+    if options.pictures.end > 1 << 48 {
+        return Err(Error::Argument("pictures are numbered below 2^48".into()));
+    }
+    let total = options.pictures.end.saturating_sub(options.pictures.start);
+    let mut done = 0;
+    while done < total {
+        let first = options.pictures.start + done;
+        let indices: Vec<u64> = (first..first + (options.batch as u64).min(total - done)).collect();
+        let mut cancelled = false;
+        let made = make(&indices, &mut |step| {
+            if watch(SampleEvent::Step { step, steps }).is_break() {
+                cancelled = true;
+                candle_core::bail!("cancelled");
+            }
+            Ok(())
+        });
+        if cancelled {
+            return Err(Error::Cancelled);
+        }
+        let values = made?.flatten_all()?.to_vec1::<f32>()?;
+        let pictures = picture::from_values(&values, width as u32, height as u32, first as usize)?;
+        for (i, picture) in indices.iter().zip(pictures) {
+            each(*i, picture)?;
+        }
+        done += indices.len() as u64;
+        if watch(SampleEvent::Done { done, total }).is_break() {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(())
+}
 
 /// A model ready to make pictures.
 ///
@@ -158,56 +209,26 @@ impl Wmgm {
         watch: Watch<'_>,
         mut each: impl FnMut(u64, RgbImage) -> Result<()>,
     ) -> Result<()> {
-        let (config, how) = (&self.bundle.config, self.how(options));
-        if options.batch == 0 {
-            return Err(Error::Argument("batch is 0, it must be at least 1".into()));
-        }
-        if options.pictures.end > 1 << 48 {
-            return Err(Error::Argument("pictures are numbered below 2^48".into()));
-        }
-        let total = options.pictures.end.saturating_sub(options.pictures.start);
-        let mut done = 0;
-        while done < total {
-            let first = options.pictures.start + done;
-            let indices: Vec<u64> =
-                (first..first + (options.batch as u64).min(total - done)).collect();
-            let mut cancelled = false;
+        let (bundle, how) = (&self.bundle, self.how(options));
+        let config = &bundle.config;
+        let mut make = |indices: &[u64], on_step: OnCount<'_>| {
             let low =
-                self.bundle
+                bundle
                     .low
-                    .sample(&how, options.seed, &indices, &self.device, &mut |i, _| {
-                        let event = SampleEvent::Step {
-                            step: i + 1,
-                            steps: how.steps,
-                        };
-                        if watch(event).is_break() {
-                            cancelled = true;
-                            candle_core::bail!("cancelled");
-                        }
-                        Ok(())
-                    });
-            if cancelled {
-                return Err(Error::Cancelled);
-            }
-            let made = self
-                .bundle
-                .high
-                .details(&low?, config.levels, options.seed, &indices)?;
-            let size = config.size as u32;
-            let values = made.flatten_all()?.to_vec1::<f32>()?;
-            for (i, picture) in
-                indices
-                    .iter()
-                    .zip(picture::from_values(&values, size, size, first as usize)?)
-            {
-                each(*i, picture)?;
-            }
-            done += indices.len() as u64;
-            if watch(SampleEvent::Done { done, total }).is_break() {
-                return Err(Error::Cancelled);
-            }
-        }
-        Ok(())
+                    .sample(&how, options.seed, indices, &self.device, &mut |i, _| {
+                        on_step(i + 1)
+                    })?;
+            let levels = config.levels;
+            bundle.high.details(&low, levels, options.seed, indices)
+        };
+        in_batches(
+            options,
+            [config.size; 2],
+            how.steps,
+            watch,
+            &mut make,
+            &mut each,
+        )
     }
 
     /// The level whose low band has side `low`.

@@ -2,7 +2,7 @@
 
 use super::{Coefficients, LossType, MeanType, VarType};
 use crate::error::{Error, Result, same_shape};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 /// A network: x (N, C, ...) and N scaled steps to (N, C, ...), or (N, 2 C, ...) with learned variances. Labels and other
 /// conditions are the closure's own business.
@@ -31,6 +31,7 @@ pub struct GaussianDiffusion {
     rescale: bool,
     original_steps: usize,
     timestep_map: Vec<usize>,
+    bounds: Vec<(f64, f64)>,
 }
 
 impl GaussianDiffusion {
@@ -54,6 +55,7 @@ impl GaussianDiffusion {
             rescale: false,
             original_steps: steps,
             timestep_map: (0..steps).collect(),
+            bounds: vec![(-1.0, 1.0)],
         })
     }
 
@@ -62,6 +64,25 @@ impl GaussianDiffusion {
     pub fn rescale_timesteps(mut self, on: bool) -> Self {
         self.rescale = on;
         self
+    }
+
+    /// What clipping keeps a predicted x_0 within, in place of [-1, 1]: one pair for each channel, or one for all. A bound
+    /// may be infinite.
+    ///
+    /// # Errors
+    /// No pair, or one that is not in order.
+    pub fn clip_within(mut self, bounds: Vec<(f64, f64)>) -> Result<Self> {
+        let wrong = bounds.iter().find(|(low, high)| !(low <= high));
+        if bounds.is_empty() || wrong.is_some() {
+            return Err(Error::Argument {
+                op: "GaussianDiffusion::clip_within",
+                name: "bounds",
+                value: wrong.map_or("empty".into(), |pair| format!("{pair:?}")),
+                need: "(low, high) with low <= high, for each channel or once for all",
+            });
+        }
+        self.bounds = bounds;
+        Ok(self)
     }
 
     /// The process that visits only `steps` (ascending, see [`super::space_timesteps`]): same alpha_bar there, and the
@@ -204,7 +225,8 @@ impl GaussianDiffusion {
         ))
     }
 
-    /// p(x_{t-1} | x_t) by the network; `clip` keeps the predicted x_0 within [-1, 1].
+    /// p(x_{t-1} | x_t) by the network; `clip` keeps the predicted x_0 within [-1, 1], or what
+    /// [`GaussianDiffusion::clip_within`] was told.
     ///
     /// # Errors
     /// Shapes or steps that do not fit, errors of the network.
@@ -236,7 +258,7 @@ impl GaussianDiffusion {
         let (variance, log_variance) = self.variances(values.as_ref(), x, t)?;
         let pred_xstart = self.xstart_from(&output, x, t)?;
         let pred_xstart = if clip {
-            pred_xstart.clamp(-1f64, 1f64)?
+            self.clipped(&pred_xstart)?
         } else {
             pred_xstart
         };
@@ -250,6 +272,31 @@ impl GaussianDiffusion {
             log_variance,
             pred_xstart,
         })
+    }
+
+    fn clipped(&self, x: &Tensor) -> Result<Tensor> {
+        if let [(low, high)] = self.bounds[..] {
+            return Ok(x.clamp(low, high)?);
+        }
+        if x.dim(1)? != self.bounds.len() {
+            return Err(Error::Shape {
+                op: "clip_within",
+                name: "x",
+                got: x.dims().to_vec(),
+                expected: format!("(N, {}, ...), a channel for each bound", self.bounds.len()),
+            });
+        }
+        let mut shape = vec![1; x.rank()];
+        shape[1] = self.bounds.len();
+        // In x's dtype before it moves: Metal has no f64.
+        let channel = |value: fn(&(f64, f64)) -> f64| {
+            let values: Vec<f64> = self.bounds.iter().map(value).collect();
+            Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?
+                .to_dtype(x.dtype())?
+                .to_device(x.device())
+        };
+        let above = x.broadcast_maximum(&channel(|b| b.0)?)?;
+        Ok(above.broadcast_minimum(&channel(|b| b.1)?)?)
     }
 
     /// The network's output as the prediction of the mean and, where they are learned, the values of the variance.

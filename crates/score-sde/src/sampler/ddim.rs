@@ -1,7 +1,7 @@
 //! Denoising diffusion implicit models.
 
 use super::{Noise, OnStep};
-use crate::diffusion::{GaussianDiffusion, Model};
+use crate::diffusion::{Coefficients, GaussianDiffusion, Model};
 use crate::error::{Error, Result, same_shape};
 use candle_core::Tensor;
 
@@ -43,19 +43,42 @@ pub fn ddim_step(
     z: &Tensor,
 ) -> Result<Tensor> {
     check_eta("ddim_step", eta)?;
-    same_shape("ddim_step", "z", z, x)?;
     let c = diffusion.coefficients();
-    let (bar, prev) = (&c.alphas_cumprod, &c.alphas_cumprod_prev);
-    let sigma =
-        |i: usize| eta * ((1.0 - prev[i]) / (1.0 - bar[i]) * (1.0 - bar[i] / prev[i])).sqrt();
+    let factors = |i: usize| {
+        let sigma = fresh_noise(c, eta, i);
+        (direction(c.alphas_cumprod_prev[i], sigma), sigma)
+    };
+    ddim_step_with(diffusion, model, x, t, &factors, clip, z)
+}
+
+/// DDIM's sigma of a step (eq. 16). At step 0 it is 0, for there 1 - prev is.
+pub(crate) fn fresh_noise(c: &Coefficients, eta: f64, i: usize) -> f64 {
+    let (bar, prev) = (c.alphas_cumprod[i], c.alphas_cumprod_prev[i]);
+    eta * ((1.0 - prev) / (1.0 - bar) * (1.0 - bar / prev)).sqrt()
+}
+
+/// The factor of the predicted noise, for what alpha_bar is after the step.
+pub(crate) fn direction(prev: f64, sigma: f64) -> f64 {
+    (1.0 - prev - sigma.powi(2)).max(0.0).sqrt()
+}
+
+/// [`ddim_step`] with each step's factors of the predicted noise and of the fresh noise.
+pub(crate) fn ddim_step_with(
+    diffusion: &GaussianDiffusion,
+    model: Model,
+    x: &Tensor,
+    t: &[usize],
+    factors: &dyn Fn(usize) -> (f64, f64),
+    clip: bool,
+    z: &Tensor,
+) -> Result<Tensor> {
+    same_shape("ddim_step", "z", z, x)?;
+    let prev = &diffusion.coefficients().alphas_cumprod_prev;
     let clean = diffusion.p_mean_variance(model, x, t, clip)?.pred_xstart;
     let eps = diffusion.eps_from_xstart(x, t, &clean)?;
-    // At step 0 sigma is 0, for there 1 - prev is.
-    let direction = diffusion.scale(&eps, t, |i| {
-        (1.0 - prev[i] - sigma(i).powi(2)).max(0.0).sqrt()
-    })?;
+    let direction = diffusion.scale(&eps, t, |i| factors(i).0)?;
     let mean = (diffusion.scale(&clean, t, |i| prev[i].sqrt())? + direction)?;
-    Ok((mean + diffusion.scale(z, t, sigma)?)?)
+    Ok((mean + diffusion.scale(z, t, |i| factors(i).1)?)?)
 }
 
 /// The step of DDIM's equation the other way, towards more noise: x_{t+1} from x_t, which encodes a picture.
@@ -76,7 +99,7 @@ pub fn ddim_reverse_step(
     Ok((signal + diffusion.scale(&eps, t, |i| (1.0 - next[i]).sqrt())?)?)
 }
 
-pub(super) fn check_eta(op: &'static str, eta: f64) -> Result<()> {
+pub(crate) fn check_eta(op: &'static str, eta: f64) -> Result<()> {
     match (0.0..=1.0).contains(&eta) {
         true => Ok(()),
         false => Err(Error::Argument {
