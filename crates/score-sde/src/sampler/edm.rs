@@ -1,8 +1,9 @@
 //! The stochastic sampler of EDM.
 
+use super::exponential::check_sigmas;
 use super::{Denoiser, Noise, OnStep};
-use crate::error::Error;
-use candle_core::{Result, Tensor};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// How much noise [`edm`] adds, and where; with the paper's names. The default adds none.
@@ -33,7 +34,7 @@ impl Default for Churn {
 impl Churn {
     /// # Errors
     /// A number that is negative or not finite.
-    pub fn check(&self) -> crate::error::Result<()> {
+    pub fn check(&self) -> Result<()> {
         let all = [
             ("s_churn", self.s_churn),
             ("s_tmin", self.s_tmin),
@@ -59,7 +60,7 @@ impl Churn {
 /// paper, as its KarrasVeScheduler does.
 ///
 /// # Errors
-/// A churn out of range, errors of the denoiser, of `noise` and of `on_step`.
+/// A churn out of range, no steps, levels that do not fall, errors of the denoiser, of `noise` and of `on_step`.
 pub fn edm(
     d: &dyn Denoiser,
     mut x: Tensor,
@@ -69,6 +70,7 @@ pub fn edm(
     on_step: OnStep,
 ) -> Result<Tensor> {
     churn.check()?;
+    check_sigmas("edm", sigmas)?;
     let most = std::f64::consts::SQRT_2 - 1.0;
     let each = (churn.s_churn / sigmas.len().saturating_sub(1).max(1) as f64).min(most);
     for (i, w) in sigmas.windows(2).enumerate() {

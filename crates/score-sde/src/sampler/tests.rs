@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::diffusion::{GaussianDiffusion, LossType, MeanType, Schedule, VarType};
+use crate::error::Error;
 use candle_core::Device;
 
 const V: f64 = 0.7;
 
-type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>;
+type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> crate::error::Result<Tensor>;
 
 /// D(x; s) = x v / (v + s^2); the exact flow scales x by sqrt((v + s1^2) / (v + s0^2)).
 fn error_of(sampler: Run, steps: usize) -> f64 {
@@ -283,4 +284,64 @@ fn dpmpp_2m_has_the_bits_it_always_had() {
     }
     let got = dpmpp_2m(&two_points, start, &sigmas, &mut quiet).unwrap();
     assert_eq!(got.to_vec2::<f32>().unwrap(), x.to_vec2::<f32>().unwrap());
+}
+
+#[test]
+fn every_sampler_refuses_a_grid_that_does_not_fall() {
+    let x = Tensor::new(&[[1.0f64]], &Device::Cpu).unwrap();
+    for sigmas in [
+        &[][..],
+        &[1.0],
+        &[1.0, 2.0],
+        &[2.0, f64::NAN, 0.0],
+        &[2.0, 0.0, 0.0],
+    ] {
+        let churn = Churn::default();
+        let one = |_: usize, x: &Tensor| x.ones_like();
+        let refused = [
+            euler(&two_points, x.clone(), sigmas, &mut quiet),
+            heun(&two_points, x.clone(), sigmas, &mut quiet),
+            edm(
+                &two_points,
+                x.clone(),
+                sigmas,
+                &churn,
+                &mut { one },
+                &mut quiet,
+            ),
+            ddim_sigma(
+                &two_points,
+                x.clone(),
+                sigmas,
+                1.0,
+                &mut { one },
+                &mut quiet,
+            ),
+            dpmpp_2m(&two_points, x.clone(), sigmas, &mut quiet),
+        ];
+        for result in refused {
+            assert!(matches!(result, Err(Error::Argument { .. })), "{sigmas:?}");
+        }
+    }
+}
+
+#[test]
+fn errors_of_networks_and_callbacks_keep_their_kind() {
+    let x = || Tensor::new(&[[1.0f64]], &Device::Cpu).unwrap();
+    let bad = |_: &Tensor, _: f64| -> Result<Tensor> {
+        let level = crate::prediction::Prediction::V.to_clean(0.0, 0.0);
+        Err(level.unwrap_err().into())
+    };
+    let e = unipc(&bad, x(), &[2.0, 1.0], &UniPc::default(), &mut quiet).unwrap_err();
+    assert!(matches!(e, Error::Argument { .. }), "{e}");
+    let mut stop = |_: usize, _: &Tensor| -> Result<()> {
+        Err(crate::error::Error::Unknown {
+            what: "step",
+            name: "first".into(),
+            known: "none",
+        }
+        .into())
+    };
+    let e = euler(&two_points, x(), &[2.0, 1.0], &mut stop).unwrap_err();
+    assert!(matches!(e, Error::Unknown { .. }), "{e}");
 }
