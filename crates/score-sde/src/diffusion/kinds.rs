@@ -1,5 +1,7 @@
 //! The choices a process is made of.
 
+use crate::prediction::Prediction;
+
 /// What the network predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MeanType {
@@ -9,6 +11,17 @@ pub enum MeanType {
     XStart,
     /// The mean of x_{t-1}.
     PreviousX,
+}
+
+impl MeanType {
+    /// What is predicted at a noise level; none for the mean of x_{t-1}, which belongs to a step.
+    pub fn prediction(self) -> Option<Prediction> {
+        match self {
+            Self::Epsilon => Some(Prediction::Epsilon),
+            Self::XStart => Some(Prediction::Sample),
+            Self::PreviousX => None,
+        }
+    }
 }
 
 /// Where the variance of a reverse step comes from.
