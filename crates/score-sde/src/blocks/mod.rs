@@ -12,7 +12,7 @@ mod shapes;
 
 pub(crate) use attention::{AttentionBlock, AttentionNames, AttentionSpec, Qkv};
 pub(crate) use body::{Body, DownLevel, Head, InputPath, OutputPath, Stage, UpLevel};
-pub(crate) use embedding::{Mlp, fourier, per_picture, sinusoids};
+pub(crate) use embedding::{Mlp, fourier, host_values, sinusoids};
 pub(crate) use layers::{Layout, Pointwise, Start, conv};
 pub use nonlinearity::Nonlinearity;
 pub(crate) use resample::{Downsample, Filter, Resampler, Upsample};
