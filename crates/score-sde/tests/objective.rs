@@ -219,6 +219,14 @@ fn every_target_has_its_conditional_mean_as_minimiser_and_weights_agree() {
         0.25
     );
     assert_eq!(Weight::MinSnr { gamma: 5.0 }.of(Prediction::V, 4.0), 0.8);
+    // Without signal: the limits for noise, nothing to learn of x_0.
+    let at_zero = |weight: Weight, target| weight.of(target, 0.0);
+    assert_eq!(at_zero(weights[1], Prediction::Epsilon), 1.0);
+    assert_eq!(
+        at_zero(Weight::P2 { k: 4.0, gamma: 0.5 }, Prediction::Score),
+        0.5
+    );
+    assert_eq!(at_zero(weights[1], Prediction::V), 0.0);
     assert_eq!(
         Weight::P2 { k: 1.0, gamma: 1.0 }.of(Prediction::Epsilon, 3.0),
         0.25
@@ -249,7 +257,8 @@ fn the_edm_loss_is_that_of_its_examples() {
                 .unwrap()
         };
         let (mut x, mut target) = (row("x0"), vec![0f32; 18]);
-        edm.example(sigma, &row("noise"), &mut x, &mut target);
+        edm.example(sigma, &row("noise"), &mut x, &mut target)
+            .unwrap();
         let x = Tensor::from_vec(x, (1, 2, 3, 3), &Device::Cpu).unwrap();
         let label = Tensor::new(&[edm.scaling(sigma).noise as f32], &Device::Cpu).unwrap();
         let output = list(&toy(&a, &b, &x, &label).unwrap());

@@ -9,6 +9,8 @@ pub enum MeanType {
     Epsilon,
     /// The clean x_0.
     XStart,
+    /// v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022, arXiv 2202.00512).
+    V,
     /// The mean of x_{t-1}.
     PreviousX,
 }
@@ -19,6 +21,7 @@ impl MeanType {
         match self {
             Self::Epsilon => Some(Prediction::Epsilon),
             Self::XStart => Some(Prediction::Sample),
+            Self::V => Some(Prediction::V),
             Self::PreviousX => None,
         }
     }

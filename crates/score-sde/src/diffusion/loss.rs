@@ -89,6 +89,11 @@ impl GaussianDiffusion {
         let target = match self.mean_type() {
             MeanType::Epsilon => noise.clone(),
             MeanType::XStart => x_start.clone(),
+            MeanType::V => {
+                let bar = &self.coefficients().alphas_cumprod;
+                let noise = self.scale(noise, t, |i| bar[i].sqrt())?;
+                (noise - self.scale(x_start, t, |i| (1.0 - bar[i]).sqrt())?)?
+            }
             MeanType::PreviousX => self.q_posterior(x_start, &x_t, t)?.0,
         };
         let mse = mean_flat(&(target - prediction)?.sqr()?)?;

@@ -2,7 +2,7 @@
 
 use super::{GaussianDiffusion, Model};
 use crate::error::{Error, Result};
-use crate::grid::index_of;
+use crate::grid::{index_of, sigma_of};
 use crate::prediction::Prediction;
 use crate::sampler::Denoiser;
 use candle_core::Tensor;
@@ -10,7 +10,7 @@ use candle_core::Tensor;
 /// D(x; sigma) from a network of a discrete process, with x = x_t / sqrt(alpha_bar) and sigma^2 = 1 / alpha_bar - 1.
 ///
 /// Between the steps of the process the network is shown interpolated times (linear in ln sigma); beyond them, the
-/// nearest step.
+/// nearest step. A last step without signal, which has no finite sigma, counts as alpha_bar = 2^-24, as in diffusers.
 #[derive(Clone, Copy)]
 pub struct SigmaDenoiser<'a> {
     diffusion: &'a GaussianDiffusion,
@@ -30,7 +30,7 @@ impl<'a> SigmaDenoiser<'a> {
                 op: "SigmaDenoiser::new",
                 name: "mean type",
                 value: format!("{:?}", diffusion.mean_type()),
-                need: "one of a noise level, such as Epsilon or XStart",
+                need: "one of a noise level, Epsilon, XStart or V",
             });
         };
         Ok(Self {
@@ -52,7 +52,7 @@ impl<'a> SigmaDenoiser<'a> {
 
     fn sigma(&self, i: usize) -> f64 {
         let bar = self.diffusion.coefficients().alphas_cumprod[i];
-        ((1.0 - bar) / bar).sqrt()
+        sigma_of(bar)
     }
 
     /// The index of the step with this sigma, between two of them a fraction.

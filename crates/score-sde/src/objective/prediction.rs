@@ -21,6 +21,14 @@ pub trait Forward {
 
     /// What the network is shown.
     fn label(&self, t: Self::Time) -> f64;
+
+    /// Errs unless the parameters make sense.
+    ///
+    /// # Errors
+    /// The first parameter out of its range.
+    fn check_process(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn refuse<T>(op: &'static str, value: String, need: &'static str) -> Result<T> {
@@ -45,6 +53,10 @@ impl<S: Sde> Forward for S {
     /// That of continuous time.
     fn label(&self, t: f64) -> f64 {
         self.query(t, Labels::Continuous).label
+    }
+
+    fn check_process(&self) -> Result<()> {
+        Sde::check(self)
     }
 }
 
@@ -86,6 +98,10 @@ impl Forward for NoiseLevels {
     fn label(&self, t: usize) -> f64 {
         t as f64
     }
+
+    fn check_process(&self) -> Result<()> {
+        self.0.check()
+    }
 }
 
 /// The weight of a time by its signal-to-noise ratio SNR = signal^2 / std^2.
@@ -123,6 +139,9 @@ impl Weight {
         };
         match *self {
             Self::One => 1.0,
+            // Without signal noise and score weigh what they do next to it: the limit of 0 / 0.
+            Self::MinSnr { .. } if per_x0 == 0.0 => 1.0,
+            Self::P2 { k, gamma } if per_x0 == 0.0 => k.powf(-gamma),
             Self::MinSnr { gamma } => snr.min(gamma) / per_x0,
             Self::P2 { k, gamma } => snr / per_x0 / (k + snr).powf(gamma),
         }
@@ -212,6 +231,7 @@ impl<F: Forward> Objective for PredictionLoss<F> {
     fn losses(&self, network: Model, x0: &Tensor, t: &[F::Time], noise: &Tensor) -> Result<Tensor> {
         const OP: &str = "PredictionLoss";
         check(OP, x0, t.len(), noise)?;
+        self.forward.check_process()?;
         self.weight.check()?;
         let at: Vec<Marginal> = t
             .iter()

@@ -14,7 +14,8 @@ pub struct Churn {
     pub s_churn: f64,
     /// Levels below this are left alone.
     pub s_tmin: f64,
-    /// Levels above this are left alone.
+    /// Levels above this are left alone. The default, the largest number there is, leaves none out; so does infinity, which
+    /// JSON cannot say.
     pub s_tmax: f64,
     /// Standard deviation of the noise, slightly above 1 in the paper.
     pub s_noise: f64,
@@ -33,7 +34,7 @@ impl Default for Churn {
 
 impl Churn {
     /// # Errors
-    /// A number that is negative or not finite.
+    /// A number that is negative or, but for `s_tmax`, not finite.
     pub fn check(&self) -> Result<()> {
         let all = [
             ("s_churn", self.s_churn),
@@ -41,7 +42,8 @@ impl Churn {
             ("s_tmax", self.s_tmax),
             ("s_noise", self.s_noise),
         ];
-        match all.into_iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
+        let fits = |name, v: f64| v >= 0.0 && (v.is_finite() || name == "s_tmax");
+        match all.into_iter().find(|(name, v)| !fits(*name, *v)) {
             None => Ok(()),
             Some((name, value)) => Err(Error::Argument {
                 op: "edm",
