@@ -59,7 +59,7 @@ pub fn upfirdn2d(
 pub fn upsample_fir2x(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
     let p = taps.len() as isize - 2;
     let pad = [(p + 1).div_euclid(2) + 1, p.div_euclid(2)];
-    upfirdn2d(x, &normalised(taps, 2.0)?, 2, 1, pad)
+    upfirdn2d(x, &with_sum(taps, 2.0)?, 2, 1, pad)
 }
 
 /// Halves a picture: as [`upsample_fir2x`]. Two equal taps are means of 2 x 2 pixels.
@@ -69,11 +69,14 @@ pub fn upsample_fir2x(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
 pub fn downsample_fir2x(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
     let p = taps.len() as isize - 2;
     let pad = [(p + 1).div_euclid(2), p.div_euclid(2)];
-    upfirdn2d(x, &normalised(taps, 1.0)?, 1, 2, pad)
+    upfirdn2d(x, &with_sum(taps, 1.0)?, 1, 2, pad)
 }
 
 /// `taps` times what makes their sum `gain`.
-fn normalised(taps: &[f64], gain: f64) -> Result<Vec<f64>> {
+///
+/// # Errors
+/// Taps whose sum is 0 or not finite.
+pub fn with_sum(taps: &[f64], gain: f64) -> Result<Vec<f64>> {
     let sum: f64 = taps.iter().sum();
     if !sum.is_finite() || sum == 0.0 {
         bail!("FIR resampling: the taps {taps:?} need a sum other than 0")

@@ -1,4 +1,4 @@
-//! Objectives against score_sde's own losses (`cases/objectives.py`), closed forms on Gaussians and finite differences.
+//! Objectives against score_sde's own losses (`scripts/objectives.py`), closed forms on Gaussians and finite differences.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The theory module against dense matrices in numpy (`cases/theory.py`), closed forms and the sampler's own code.
+//! The theory module against dense matrices in numpy (`scripts/theory.py`), closed forms and the sampler's own code.
 
 mod common;
 

@@ -18,4 +18,4 @@ pub use nonlinearity::Nonlinearity;
 pub(crate) use resample::{Downsample, Filter, Resampler, Upsample};
 pub use residual::DropMask;
 pub(crate) use residual::{ResBlock, ResNames, ResSpec, Resample, Skip};
-pub(crate) use shapes::{MAX_WIDTH, Shapes, check_count, within};
+pub(crate) use shapes::{MAX_WIDTH, check_count, shapes_of, within};

@@ -26,6 +26,7 @@ pub use times::{
 
 use crate::diffusion::{GaussianDiffusion, Model};
 use crate::error::{Error, Result, same_shape};
+use crate::pictures::means;
 use candle_core::Tensor;
 
 /// A loss per picture.
@@ -68,11 +69,10 @@ pub enum Reduction {
 impl Reduction {
     /// (N, ...) to (N).
     fn of(self, squares: &Tensor) -> Result<Tensor> {
-        let flat = squares.flatten_from(1)?;
-        Ok(match self {
-            Self::Mean => flat.mean(1)?,
-            Self::HalfSum => (flat.sum(1)? * 0.5)?,
-        })
+        match self {
+            Self::Mean => means(squares),
+            Self::HalfSum => Ok((squares.flatten_from(1)?.sum(1)? * 0.5)?),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod config;
 use crate::blocks::{
     AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, DropMask, Filter,
     Head, InputPath, Layout, Mlp, OutputPath, Pointwise, Qkv, ResBlock, ResNames, ResSpec,
-    Resample, Resampler, Shapes, Skip, Stage, Start, UpLevel, Upsample, conv, fourier, host_values,
+    Resample, Resampler, Skip, Stage, Start, UpLevel, Upsample, conv, fourier, host_values,
     sinusoids,
 };
 use crate::error::{Error, Result};
@@ -198,13 +198,6 @@ impl ScoreNet {
     pub fn new(config: ScoreNetConfig, vb: VarBuilder) -> Result<Self> {
         config.check()?;
         Self::build(config, vb)
-    }
-
-    /// Names and shapes of the parameters.
-    fn shapes(config: &ScoreNetConfig) -> Result<Vec<(String, Vec<usize>)>> {
-        let shapes = Shapes::default();
-        Self::build(config.clone(), shapes.builder())?;
-        Ok(shapes.take())
     }
 
     fn build(config: ScoreNetConfig, vb: VarBuilder) -> Result<Self> {

@@ -1,6 +1,6 @@
 //! The architecture's configuration.
 
-use crate::blocks::{MAX_WIDTH, check_count, within};
+use crate::blocks::{MAX_WIDTH, check_count, shapes_of, within};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -77,7 +77,7 @@ impl UNetConfig {
     /// As [`UNetConfig::check`].
     pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>> {
         self.check_fields()?;
-        let tensors = super::UNet::shapes(self)?;
+        let tensors = shapes_of(|vb| super::UNet::build(self.clone(), vb))?;
         check_count(NETWORK, &tensors)?;
         Ok(tensors)
     }

@@ -8,7 +8,7 @@ pub use crate::blocks::DropMask;
 use crate::blocks::{
     AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, Filter, Head,
     InputPath, Layout, Mlp, Nonlinearity, OutputPath, Qkv, ResBlock, ResNames, ResSpec, Resampler,
-    Shapes, Skip, Stage, Start, UpLevel, Upsample, conv,
+    Skip, Stage, Start, UpLevel, Upsample, conv,
 };
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
@@ -53,13 +53,6 @@ impl UNet {
     pub fn new(config: UNetConfig, vb: VarBuilder) -> Result<Self> {
         config.check()?;
         Self::build(config, vb)
-    }
-
-    /// Names and shapes of the parameters.
-    fn shapes(config: &UNetConfig) -> Result<Vec<(String, Vec<usize>)>> {
-        let shapes = Shapes::default();
-        Self::build(config.clone(), shapes.builder())?;
-        Ok(shapes.take())
     }
 
     fn build(config: UNetConfig, vb: VarBuilder) -> Result<Self> {

@@ -6,7 +6,7 @@ mod config;
 use crate::blocks::{
     AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, DropMask, Filter,
     Head, InputPath, Layout, Mlp, Nonlinearity, OutputPath, Pointwise, Qkv, ResBlock, ResNames,
-    ResSpec, Resample, Resampler, Shapes, Skip, Stage, Start, UpLevel, Upsample, conv, fourier,
+    ResSpec, Resample, Resampler, Skip, Stage, Start, UpLevel, Upsample, conv, fourier,
     host_values, sinusoids,
 };
 use crate::error::{Error, Result};
@@ -191,13 +191,6 @@ impl UNet2DModel {
     pub fn new(config: UNet2DConfig, vb: VarBuilder) -> Result<Self> {
         config.check()?;
         Self::build(config, vb)
-    }
-
-    /// Names and shapes of the parameters.
-    fn shapes(config: &UNet2DConfig) -> Result<Vec<(String, Vec<usize>)>> {
-        let shapes = Shapes::default();
-        Self::build(config.clone(), shapes.builder())?;
-        Ok(shapes.take())
     }
 
     fn build(config: UNet2DConfig, vb: VarBuilder) -> Result<Self> {
