@@ -5,7 +5,7 @@ use crate::cpu::shared::scratch;
 use crate::path;
 use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// (N, C, H, W) to (N, C, H', W') with H' = (`up` H + `pad[0]` + `pad[1]` - K) / `down` + 1, likewise W'.
@@ -15,7 +15,7 @@ use rayon::prelude::*;
 /// value is kept. The filter of the picture is the outer product of `taps` with itself.
 ///
 /// # Errors
-/// A rank other than 4, no taps, `up` or `down` 0, or a filter longer than what it is given.
+/// A rank other than 4, no taps, `up` or `down` 0, a filter longer than what it is given, or a result too large to hold.
 pub fn upfirdn2d(
     x: &Tensor,
     taps: &[f64],
@@ -23,7 +23,7 @@ pub fn upfirdn2d(
     down: usize,
     pad: [isize; 2],
 ) -> Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
+    let (n, c, h, w) = x.dims4()?;
     let plan = Plan {
         taps: taps.iter().rev().copied().collect(),
         up,
@@ -37,6 +37,14 @@ pub fn upfirdn2d(
             taps.len()
         )
     };
+    let held = [n, c, oh.max(h), ow.max(w), size_of::<f64>()];
+    let held = held.into_iter().try_fold(1usize, usize::checked_mul);
+    if held.is_none_or(|bytes| bytes > isize::MAX as usize) {
+        bail!(
+            "upfirdn2d: {:?} would become {oh} x {ow} pictures, beyond any memory",
+            x.shape()
+        )
+    }
     if !path::kernels(x) {
         return plan.reference(x, oh, ow);
     }
@@ -51,7 +59,7 @@ pub fn upfirdn2d(
 pub fn upsample_fir2x(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
     let p = taps.len() as isize - 2;
     let pad = [(p + 1).div_euclid(2) + 1, p.div_euclid(2)];
-    upfirdn2d(x, &normalised(taps, 2.0)?, 2, 1, pad)
+    upfirdn2d(x, &with_sum(taps, 2.0)?, 2, 1, pad)
 }
 
 /// Halves a picture: as [`upsample_fir2x`]. Two equal taps are means of 2 x 2 pixels.
@@ -61,11 +69,14 @@ pub fn upsample_fir2x(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
 pub fn downsample_fir2x(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
     let p = taps.len() as isize - 2;
     let pad = [(p + 1).div_euclid(2), p.div_euclid(2)];
-    upfirdn2d(x, &normalised(taps, 1.0)?, 1, 2, pad)
+    upfirdn2d(x, &with_sum(taps, 1.0)?, 1, 2, pad)
 }
 
 /// `taps` times what makes their sum `gain`.
-fn normalised(taps: &[f64], gain: f64) -> Result<Vec<f64>> {
+///
+/// # Errors
+/// Taps whose sum is 0 or not finite.
+pub fn with_sum(taps: &[f64], gain: f64) -> Result<Vec<f64>> {
     let sum: f64 = taps.iter().sum();
     if !sum.is_finite() || sum == 0.0 {
         bail!("FIR resampling: the taps {taps:?} need a sum other than 0")
@@ -89,7 +100,10 @@ impl Plan {
         let line = isize::try_from(len.checked_mul(self.up)?).ok()?;
         let line = line.checked_add(self.before)?.checked_add(after)?;
         let rest = usize::try_from(line.checked_sub_unsigned(self.taps.len())?).ok()?;
+        // Far below where sums of these would wrap.
+        let small = |n: isize| n.unsigned_abs() < isize::MAX as usize / 8;
         let valid = self.up > 0 && self.down > 0 && !self.taps.is_empty() && len > 0;
+        let valid = valid && small(self.before) && small(after) && rest < isize::MAX as usize / 8;
         valid.then(|| rest / self.down + 1)
     }
 
@@ -119,7 +133,10 @@ impl Plan {
                 }
             }
         }
-        Tensor::from_vec(data, (inputs, outputs), like.device())?.to_dtype(like.dtype())
+        // Rounded before it moves: Metal has no f64.
+        Tensor::from_vec(data, (inputs, outputs), &Device::Cpu)?
+            .to_dtype(like.dtype())?
+            .to_device(like.device())
     }
 
     fn reference(&self, x: &Tensor, oh: usize, ow: usize) -> Result<Tensor> {

@@ -38,7 +38,7 @@ pub use combine::{add, add_scaled, cat_channels, mask};
 pub use conv::{Conv2d, Conv2dConfig, conv2d};
 pub use dropout::{Dropout, dropout};
 pub use ema::{Ema, EmaDecay};
-pub use fir::{downsample_fir2x, upfirdn2d, upsample_fir2x};
+pub use fir::{downsample_fir2x, upfirdn2d, upsample_fir2x, with_sum};
 pub use group_norm::{Activation, GroupNorm, group_norm};
 pub use linear::{Linear, linear};
 pub use max_pool::max_pool2x;

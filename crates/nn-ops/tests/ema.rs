@@ -240,4 +240,5 @@ fn bad_decays_are_told() {
         warmup: None,
     };
     assert!(Ema::with_decay(vars(), backwards).is_err());
+    assert!(Ema::new(vars(), 1.5).is_err() && Ema::new(vars(), f64::NAN).is_err());
 }

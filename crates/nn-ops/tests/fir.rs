@@ -132,6 +132,8 @@ fn what_does_not_fit_is_refused() {
         (&[1.0], 1, 1, [-2, -1]),
         (&[1.0], usize::MAX, 1, [0, 0]),
         (&[1.0], 1, 1, [isize::MAX, 1]),
+        (&[1.0], 1, 1, [isize::MIN + 2, isize::MAX]),
+        (&[1.0], 1, 1, [1 << 40, 0]),
     ] {
         let message = upfirdn2d(&x, taps, up, down, pad).unwrap_err().to_string();
         assert!(message.contains("[1, 1, 2, 2]"), "{message}");

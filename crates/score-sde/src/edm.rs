@@ -1,6 +1,7 @@
 //! The design of Karras et al. 2022, "Elucidating the design space of diffusion-based generative models" (EDM,
 //! arXiv 2206.00364): preconditioning, noise levels and training objective, sigma being the noise's standard deviation.
 
+use crate::error::ensure;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,45 @@ pub struct Scaling {
 }
 
 impl Edm {
+    /// Errs unless the constants make sense; what can fail here asks first.
+    ///
+    /// # Errors
+    /// The first constant out of its range.
+    pub fn check(&self) -> crate::error::Result<()> {
+        let positive = |v: f64| v > 0.0 && v.is_finite();
+        for (name, value, good, need) in [
+            (
+                "sigma_data",
+                self.sigma_data,
+                positive(self.sigma_data),
+                "finite and above 0",
+            ),
+            ("p_mean", self.p_mean, self.p_mean.is_finite(), "finite"),
+            (
+                "p_std",
+                self.p_std,
+                self.p_std >= 0.0 && self.p_std.is_finite(),
+                "finite and not below 0",
+            ),
+            (
+                "sigma_min",
+                self.sigma_min,
+                positive(self.sigma_min),
+                "finite and above 0",
+            ),
+            (
+                "sigma_max",
+                self.sigma_max,
+                self.sigma_max >= self.sigma_min && positive(self.sigma_max),
+                "finite and not below sigma_min",
+            ),
+            ("rho", self.rho, positive(self.rho), "finite and above 0"),
+        ] {
+            ensure(good, "Edm", name, value, need)?;
+        }
+        Ok(())
+    }
+
     /// The factors at `sigma` > 0.
     pub fn scaling(&self, sigma: f64) -> Scaling {
         let (s2, d2) = (sigma * sigma, self.sigma_data * self.sigma_data);
@@ -77,13 +117,14 @@ impl Edm {
     /// The denoised picture from a network `f(input, c_noise)`: x (N, ...) at one noise level for all.
     ///
     /// # Errors
-    /// Those of the network.
+    /// Those of [`Edm::check`] and of the network.
     pub fn denoise(
         &self,
         x: &Tensor,
         sigma: f64,
         f: impl FnOnce(&Tensor, f64) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        self.check()?;
         let c = self.scaling(sigma);
         let y = f(&(x * c.input)?, c.noise)?;
         (x * c.skip)? + (y * c.out)?
@@ -92,7 +133,26 @@ impl Edm {
     /// One training example in place: `x` holds clean data and becomes the network's input at `sigma` (the noise
     /// given), `target` what the network should return. The squared error between the two, unweighted, is the
     /// paper's loss: its weight lambda(sigma) is 1 / c_out^2.
-    pub fn example(&self, sigma: f64, noise: &[f32], x: &mut [f32], target: &mut [f32]) {
+    ///
+    /// # Errors
+    /// Slices of unequal length.
+    pub fn example(
+        &self,
+        sigma: f64,
+        noise: &[f32],
+        x: &mut [f32],
+        target: &mut [f32],
+    ) -> crate::error::Result<()> {
+        let lengths = [noise.len(), x.len(), target.len()];
+        let equal = lengths == [x.len(); 3];
+        let need = "three equal numbers: noise, x and target";
+        ensure(
+            equal,
+            "Edm::example",
+            "lengths",
+            format!("{lengths:?}"),
+            need,
+        )?;
         let c = self.scaling(sigma);
         for ((x, t), n) in x.iter_mut().zip(target).zip(noise) {
             let clean = *x as f64;
@@ -100,6 +160,7 @@ impl Edm {
             *t = ((clean - c.skip * noisy) / c.out) as f32;
             *x = (c.input * noisy) as f32;
         }
+        Ok(())
     }
 }
 
@@ -127,7 +188,7 @@ mod tests {
         let noise = [0.5f32, -1.5, 0.2];
         for sigma in [0.01, 0.5, 10.0] {
             let (mut x, mut t) = (clean, [0f32; 3]);
-            edm.example(sigma, &noise, &mut x, &mut t);
+            edm.example(sigma, &noise, &mut x, &mut t).unwrap();
             let device = candle_core::Device::Cpu;
             let noisy: Vec<f32> = clean
                 .iter()
@@ -149,5 +210,38 @@ mod tests {
                 assert!((g - c).abs() < 1e-5, "sigma {sigma}: {g} instead of {c}");
             }
         }
+    }
+
+    #[test]
+    fn bad_constants_and_slices_are_named() {
+        let of = Edm::default;
+        for (bad, words) in [
+            (
+                Edm {
+                    sigma_data: 0.0,
+                    ..of()
+                },
+                "sigma_data is 0",
+            ),
+            (
+                Edm {
+                    sigma_max: 0.001,
+                    ..of()
+                },
+                "sigma_max is 0.001",
+            ),
+            (
+                Edm {
+                    p_mean: f64::NAN,
+                    ..of()
+                },
+                "p_mean is NaN",
+            ),
+            (Edm { rho: -7.0, ..of() }, "rho is -7"),
+        ] {
+            assert!(bad.check().unwrap_err().to_string().contains(words));
+        }
+        let e = of().example(1.0, &[0.0; 2], &mut [0.0; 3], &mut [0.0; 3]);
+        assert!(e.unwrap_err().to_string().contains("[2, 3, 3]"));
     }
 }

@@ -1,6 +1,7 @@
 //! What can be wrong with the arguments of a diffusion process.
 
 use candle_core::Tensor;
+use std::io;
 
 /// An argument that does not fit, or an error of the tensor library.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ pub enum Error {
     },
     /// An error of a tensor operation, of the network or of a callback.
     #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
 }
 
 /// Results of this crate's diffusion process.
@@ -99,7 +100,25 @@ impl From<Error> for candle_core::Error {
     fn from(e: Error) -> Self {
         match e {
             Error::Candle(e) => e,
-            e => candle_core::Error::wrap(e),
+            // Of the errors that candle takes in, only this kind gives them back.
+            e => Self::Io(io::Error::new(io::ErrorKind::InvalidInput, e)).bt(),
+        }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    /// An error of this crate that came through candle's, out of a network or a callback, is itself again.
+    fn from(e: candle_core::Error) -> Self {
+        use candle_core::Error as Candle;
+        let own =
+            |e: &Candle| matches!(e, Candle::Io(e) if e.get_ref().is_some_and(|e| e.is::<Self>()));
+        match e {
+            Candle::WithBacktrace { inner, .. } if own(&inner) => Self::from(*inner),
+            Candle::Io(e) => match e.downcast::<Self>() {
+                Ok(own) => own,
+                Err(e) => Self::Candle(Candle::Io(e)),
+            },
+            e => Self::Candle(e),
         }
     }
 }
@@ -138,5 +157,30 @@ pub(crate) fn ensure(
             value: value.to_string(),
             need,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_pass_through_candle_unchanged() {
+        let refused = || ensure(false, "op", "name", 3, "less").unwrap_err();
+        let through = Error::from(candle_core::Error::from(refused()));
+        assert!(matches!(through, Error::Argument { op: "op", .. }));
+        assert_eq!(
+            candle_core::Error::from(refused())
+                .to_string()
+                .lines()
+                .next(),
+            Some("op: name is 3, it must be less")
+        );
+        let other = candle_core::Error::Io(io::Error::other("no file"));
+        let other = Error::from(other);
+        assert!(
+            matches!(other, Error::Candle(candle_core::Error::Io(_)))
+                && other.to_string() == "no file"
+        );
     }
 }

@@ -25,6 +25,11 @@ pub(crate) fn scale(x: &Tensor, t: &[f64], factor: impl Fn(f64) -> f64) -> Resul
     Ok(x.broadcast_mul(&per_picture(x, &values)?)?)
 }
 
+/// The mean of each picture, (N, ...) to (N).
+pub(crate) fn means(x: &Tensor) -> Result<Tensor> {
+    Ok(x.flatten_from(1)?.mean(1)?)
+}
+
 /// Errs unless x is (N, ...), not empty, with as many pictures as there are times.
 pub(crate) fn check_times(op: &'static str, x: &Tensor, t: &[f64]) -> Result<()> {
     if x.rank() > 0 && x.dims()[0] == t.len() && x.elem_count() > 0 {

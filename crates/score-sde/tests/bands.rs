@@ -201,6 +201,15 @@ fn standardised_bands_are_diffused_with_noise_of_their_own_scale() {
     let want = (bands().join(&z).unwrap() * (-1.0 / m.std)).unwrap();
     close_to("score", &score, &want, 1e-12);
 
+    for empty in [
+        vec![],
+        vec![vec![]],
+        vec![vec![3], vec![2, 0]],
+        vec![vec![usize::MAX, 2]],
+    ] {
+        let e = Bands::new(empty).unwrap_err().to_string();
+        assert!(e.contains("none of them empty"), "{e}");
+    }
     let e = layout.join(&x[1..]).unwrap_err().to_string();
     assert!(e.contains("Bands::join"), "{e}");
     let e = bands()

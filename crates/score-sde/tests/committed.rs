@@ -1,5 +1,5 @@
 //! Against improved-diffusion on formulas in place of networks' weights: every kind of mean, variance and loss, and the
-//! U-Net options the golden folder lacks. `cases/make.py` made the numbers.
+//! U-Net options the golden folder lacks. `scripts/improved_diffusion.py` made the numbers.
 
 mod common;
 

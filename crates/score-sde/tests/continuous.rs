@@ -241,6 +241,7 @@ fn bad_options_say_what_would_fit() {
             "probability_flow is true",
         ),
         (vp.with_scales(0), good, "num_scales is 0"),
+        (vp.with_scales(1), good, "num_scales is 1"),
         (vp.with_scales(10), good, "num_scales is 10"),
     ] {
         let e = ask(sde, options).to_string();
@@ -256,7 +257,7 @@ fn bad_options_say_what_would_fit() {
         score: &score,
         probability_flow: false,
     };
-    for times in [vec![1.0], vec![0.1, 0.5]] {
+    for times in [vec![1.0], vec![0.1, 0.5], vec![1.5, 0.5], vec![0.5, -0.1]] {
         let e = euler_maruyama(&reverse, one(1.0), &times, &mut no_noise, &mut quiet);
         assert!(e.unwrap_err().to_string().contains("times"));
     }

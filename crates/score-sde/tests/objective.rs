@@ -1,4 +1,4 @@
-//! Objectives against score_sde's own losses (`cases/objectives.py`), closed forms on Gaussians and finite differences.
+//! Objectives against score_sde's own losses (`scripts/objectives.py`), closed forms on Gaussians and finite differences.
 
 mod common;
 
@@ -7,6 +7,7 @@ use common::close_to;
 use score_sde::Edm;
 use score_sde::diffusion::{GaussianDiffusion, LossType, MeanType, Model, VarType};
 use score_sde::objective::*;
+use score_sde::prediction::Prediction;
 use score_sde::sde::{Process, Sde, Ve, Vp};
 use std::collections::HashMap;
 use std::path::Path;
@@ -74,9 +75,9 @@ fn losses_are_those_of_score_sde() {
                 check(&format!("{kind}.{name}.{mean}"), got);
             }
         }
-        let smld = Prediction::smld(&Ve::default(), reduction).unwrap();
+        let smld = PredictionLoss::smld(&Ve::default(), reduction).unwrap();
         check(&format!("smld.{mean}"), run(&smld, x0, &labels, noise));
-        let ddpm = Prediction::ddpm(&Vp::default(), reduction).unwrap();
+        let ddpm = PredictionLoss::ddpm(&Vp::default(), reduction).unwrap();
         check(&format!("ddpm.{mean}"), run(&ddpm, x0, &labels, noise));
     }
 }
@@ -85,7 +86,7 @@ fn losses_are_those_of_score_sde() {
 fn l_simple_is_one_loss_under_all_its_names() {
     let io = golden();
     let (x0, noise, t) = (&io["x0"], &io["noise"], [0, 417, 999]);
-    let ddpm = Prediction::ddpm(&Vp::default(), Reduction::Mean).unwrap();
+    let ddpm = PredictionLoss::ddpm(&Vp::default(), Reduction::Mean).unwrap();
     let chain = ddpm.forward.clone();
     let (a, b) = (run(&ddpm, x0, &t, noise), run(&chain, x0, &t, noise));
     close_to("losses", &a.0, &b.0, 1e-6);
@@ -96,7 +97,7 @@ fn l_simple_is_one_loss_under_all_its_names() {
         .unwrap()
         .sample(&[0.1, 0.5, 0.9]);
     let a = run(&ScoreMatching::new(vp), x0, &t, noise);
-    let b = run(&Prediction::new(vp, Target::Epsilon), x0, &t, noise);
+    let b = run(&PredictionLoss::new(vp, Prediction::Epsilon), x0, &t, noise);
     close_to("losses", &a.0, &b.0, 1e-5);
     close_to("grads", &a.1, &b.1, 1e-5);
 }
@@ -186,14 +187,15 @@ fn every_target_has_its_conditional_mean_as_minimiser_and_weights_agree() {
     for weight in weights {
         let mut losses = Vec::new();
         for (target, per_x) in [
-            (Target::Epsilon, epsilon),
-            (Target::X0, x0),
-            (Target::V, m.signal * epsilon - m.std * x0),
-            (Target::Score, -1.0 / variance),
+            (Prediction::Epsilon, epsilon),
+            (Prediction::Sample, x0),
+            (Prediction::V, m.signal * epsilon - m.std * x0),
+            (Prediction::Score, -1.0 / variance),
+            (Prediction::Flow, epsilon - x0),
         ] {
-            let o = Prediction {
+            let o = PredictionLoss {
                 weight,
-                ..Prediction::new(sde, target)
+                ..PredictionLoss::new(sde, target)
             };
             let best = |x: &Tensor| -> Result<Tensor> { x * per_x };
             let (loss, slope) = at(&o, &best, 1.0, v, t);
@@ -203,7 +205,7 @@ fn every_target_has_its_conditional_mean_as_minimiser_and_weights_agree() {
         if weight != Weight::One {
             // The same error of x_0, whatever is predicted: its variance given x_t is v std^2 / variance.
             let snr = (m.signal / m.std).powi(2);
-            let want = weight.of(Target::X0, snr) * v * m.std * m.std / variance;
+            let want = weight.of(Prediction::Sample, snr) * v * m.std * m.std / variance;
             for loss in losses {
                 assert!(
                     (loss - want).abs() < 1e-9 * want,
@@ -213,12 +215,20 @@ fn every_target_has_its_conditional_mean_as_minimiser_and_weights_agree() {
         }
     }
     assert_eq!(
-        Weight::MinSnr { gamma: 5.0 }.of(Target::Epsilon, 20.0),
+        Weight::MinSnr { gamma: 5.0 }.of(Prediction::Epsilon, 20.0),
         0.25
     );
-    assert_eq!(Weight::MinSnr { gamma: 5.0 }.of(Target::V, 4.0), 0.8);
+    assert_eq!(Weight::MinSnr { gamma: 5.0 }.of(Prediction::V, 4.0), 0.8);
+    // Without signal: the limits for noise, nothing to learn of x_0.
+    let at_zero = |weight: Weight, target| weight.of(target, 0.0);
+    assert_eq!(at_zero(weights[1], Prediction::Epsilon), 1.0);
     assert_eq!(
-        Weight::P2 { k: 1.0, gamma: 1.0 }.of(Target::Epsilon, 3.0),
+        at_zero(Weight::P2 { k: 4.0, gamma: 0.5 }, Prediction::Score),
+        0.5
+    );
+    assert_eq!(at_zero(weights[1], Prediction::V), 0.0);
+    assert_eq!(
+        Weight::P2 { k: 1.0, gamma: 1.0 }.of(Prediction::Epsilon, 3.0),
         0.25
     );
 }
@@ -247,7 +257,8 @@ fn the_edm_loss_is_that_of_its_examples() {
                 .unwrap()
         };
         let (mut x, mut target) = (row("x0"), vec![0f32; 18]);
-        edm.example(sigma, &row("noise"), &mut x, &mut target);
+        edm.example(sigma, &row("noise"), &mut x, &mut target)
+            .unwrap();
         let x = Tensor::from_vec(x, (1, 2, 3, 3), &Device::Cpu).unwrap();
         let label = Tensor::new(&[edm.scaling(sigma).noise as f32], &Device::Cpu).unwrap();
         let output = list(&toy(&a, &b, &x, &label).unwrap());
@@ -369,10 +380,15 @@ fn gradients_are_those_of_finite_differences() {
         let (_, grads) = run(&o, &x0, &t, &noise);
         compare(kind, &|m| o.losses(m, &x0, &t, &noise).unwrap(), grads);
     }
-    for target in [Target::Epsilon, Target::X0, Target::V, Target::Score] {
-        let o = Prediction {
+    for target in [
+        Prediction::Epsilon,
+        Prediction::Sample,
+        Prediction::V,
+        Prediction::Score,
+    ] {
+        let o = PredictionLoss {
             weight: Weight::MinSnr { gamma: 5.0 },
-            ..Prediction::new(Vp::default(), target)
+            ..PredictionLoss::new(Vp::default(), target)
         };
         let (_, grads) = run(&o, &x0, &t, &noise);
         compare(
@@ -390,7 +406,7 @@ fn gradients_are_those_of_finite_differences() {
 fn a_picture_s_loss_does_not_depend_on_its_batch() {
     let io = golden();
     let t = [0.05, 0.4, 0.95];
-    let o = Prediction::new(Vp::default(), Target::V);
+    let o = PredictionLoss::new(Vp::default(), Prediction::V);
     let (all, _) = run(&o, &io["x0"], &t, &io["noise"]);
     for (i, time) in t.into_iter().enumerate() {
         let row = |name: &str| io[name].narrow(0, i, 1).unwrap();
@@ -428,25 +444,25 @@ fn bad_arguments_are_told() {
     );
     let narrow = |x: &Tensor, _: &Tensor| x.narrow(1, 0, 1);
     says(o.losses(&narrow, x0, &[0.1; 3], noise), "score");
-    let v = Prediction::new(Ve::default(), Target::V);
+    let v = PredictionLoss::new(Ve::default(), Prediction::V);
     says(
         v.losses(&zero, x0, &[0.1; 3], noise),
         "does not keep the variance",
     );
-    let bad = Prediction {
+    let bad = PredictionLoss {
         weight: Weight::MinSnr { gamma: 0.0 },
-        ..Prediction::new(Vp::default(), Target::X0)
+        ..PredictionLoss::new(Vp::default(), Prediction::Sample)
     };
     says(bad.losses(&zero, x0, &[0.1; 3], noise), "gamma: 0.0");
-    let clean = Prediction {
+    let clean = PredictionLoss {
         weight: Weight::P2 { k: 1.0, gamma: 1.0 },
-        ..Prediction::new(Vp::default(), Target::Epsilon)
+        ..PredictionLoss::new(Vp::default(), Prediction::Epsilon)
     };
     says(
         clean.losses(&zero, x0, &[0.0; 3], noise),
         "finite signal-to-noise",
     );
-    let smld = Prediction::smld(&Ve::default(), Reduction::Mean).unwrap();
+    let smld = PredictionLoss::smld(&Ve::default(), Reduction::Mean).unwrap();
     says(smld.losses(&zero, x0, &[1000, 0, 0], noise), "t is 1000");
     let chain = GaussianDiffusion::new(
         vec![0.1; 4],
@@ -454,7 +470,7 @@ fn bad_arguments_are_told() {
         VarType::FixedSmall,
         LossType::Mse,
     );
-    let chain = Prediction::new(chain.unwrap(), Target::X0);
+    let chain = PredictionLoss::new(chain.unwrap(), Prediction::Sample);
     says(chain.losses(&zero, x0, &[4, 0, 0], noise), "t is 4");
     says(
         Edm::default().losses(&zero, x0, &[-1.0, 1.0, 1.0], noise),

@@ -247,6 +247,7 @@ fn discrete_states(case: &Case, data: &Data) -> Vec<Tensor> {
     let steps: Vec<usize> = times.iter().rev().map(|t| *t as usize).collect();
     let mean = match case.prediction {
         Prediction::Sample => MeanType::XStart,
+        Prediction::V => MeanType::V,
         _ => MeanType::Epsilon,
     };
     let learned = case.variance.as_deref() == Some("learned_range");
@@ -257,15 +258,9 @@ fn discrete_states(case: &Case, data: &Data) -> Vec<Tensor> {
     };
     let betas = case.betas.betas(1000).unwrap();
     let whole = GaussianDiffusion::new(betas, mean, var, LossType::Mse).unwrap();
-    let bars = whole.coefficients().alphas_cumprod.clone();
     let model = |x: &Tensor, t: &Tensor| {
         let t = f64::from(t.to_vec1::<f32>()?[0]);
-        let mut y = toy(&case.model, case.prediction, case.spread, x, t)?;
-        if case.prediction == Prediction::V {
-            let bar = bars[t as usize];
-            let map = Prediction::V.to(Prediction::Epsilon, bar.sqrt(), (1.0 - bar).sqrt())?;
-            y = map.apply(x, &y)?;
-        }
+        let y = toy(&case.model, case.prediction, case.spread, x, t)?;
         match learned {
             true => Tensor::cat(&[&y, &((x * 0.5)? - 0.2)?.tanh()?], 1),
             false => Ok(y),

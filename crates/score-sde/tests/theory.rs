@@ -1,4 +1,4 @@
-//! The theory module against dense matrices in numpy (`cases/theory.py`), closed forms and the sampler's own code.
+//! The theory module against dense matrices in numpy (`scripts/theory.py`), closed forms and the sampler's own code.
 
 mod common;
 
@@ -201,6 +201,10 @@ fn more_steps_and_better_conditioning_help() {
     // Steps of 100: the variance leaves f64, the divergence is not NaN. A tiny eigenvalue alone does no harm: the last score
     // is taken at delta, where the variance is 2 delta already.
     assert_eq!(kl(&spectrum, 1e5, 1000), f64::INFINITY);
+    // No steps: what white noise is from the data, whatever the horizon.
+    let none = Terms::new(&spectrum, 2.0, 0);
+    assert!(none.kl.is_finite() && none.kl == kl(&spectrum, 5.0, 0));
+    assert!(none.step_first_order == f64::INFINITY && none.theorem_step == f64::INFINITY);
     let thin = kl(&Spectrum::two(1e9).unwrap(), 20.0, 1500);
     assert!(thin > 5.0 && thin < 10.0, "{thin}");
 }

@@ -99,7 +99,8 @@ impl LowModel {
             Sampler::Heun => heun(&denoiser, x, &sigmas, on_step),
             Sampler::DpmPp2M => dpmpp_2m(&denoiser, x, &sigmas, on_step),
             Sampler::Euler => euler(&denoiser, x, &sigmas, on_step),
-        }?;
+        }
+        .map_err(candle_core::Error::from)?;
         let values = x.flatten_all()?.to_vec1::<f32>()?;
         let bands = values
             .chunks_exact(3 * self.side * self.side)

@@ -36,9 +36,9 @@ impl Ema {
     /// that early values are forgotten soon: [`EmaDecay::Warmup`].
     ///
     /// # Errors
-    /// A variable that is not f32.
+    /// A variable that is not f32, a decay outside [0, 1].
     pub fn new(vars: Vec<(String, Var)>, decay: f64) -> Result<Self> {
-        Self::start(vars, EmaDecay::Warmup(decay))
+        Self::with_decay(vars, EmaDecay::Warmup(decay))
     }
 
     /// Starts at the variables' present values, with the decays given.

@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use nn_ops::Linear;
 
 /// The values of t (N) on the host, in f32 as every program has them.
-pub(crate) fn per_picture(t: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn host_values(t: &Tensor) -> Result<Vec<f32>> {
     t.to_dtype(DType::F32)?.to_vec1()
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn sinusoids(
     dim: usize,
     cos_first: bool,
 ) -> Result<Tensor> {
-    let values = per_picture(t)?;
+    let values = host_values(t)?;
     let mut data = Vec::with_capacity(values.len() * dim);
     for v in &values {
         let sine = |f: &f32| libm::sin((v * f) as f64) as f32;
@@ -40,11 +40,11 @@ pub(crate) fn sinusoids(
 /// Sines and cosines of 2 pi w log(t), w (D) fixed random numbers: t (N) to (N, 2 D) (Tancik et al. 2020, arXiv
 /// 2006.10739, as used in arXiv 2011.13456). `w` gets no gradient.
 pub(crate) fn fourier(t: &Tensor, w: &Tensor, cos_first: bool) -> Result<Tensor> {
-    let logs: Vec<f32> = (per_picture(t)?.iter())
+    let logs: Vec<f32> = (host_values(t)?.iter())
         .map(|t| libm::log(f64::from(*t)) as f32)
         .collect();
     // As in `sinusoids`, rounded after each factor.
-    let w: Vec<f32> = per_picture(w)?;
+    let w: Vec<f32> = host_values(w)?;
     let mut data = Vec::with_capacity(2 * logs.len() * w.len());
     for log in &logs {
         let angle = |w: &f32| f64::from(log * w * 2.0 * std::f32::consts::PI);

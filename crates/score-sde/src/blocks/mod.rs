@@ -12,10 +12,10 @@ mod shapes;
 
 pub(crate) use attention::{AttentionBlock, AttentionNames, AttentionSpec, Qkv};
 pub(crate) use body::{Body, DownLevel, Head, InputPath, OutputPath, Stage, UpLevel};
-pub(crate) use embedding::{Mlp, fourier, per_picture, sinusoids};
+pub(crate) use embedding::{Mlp, fourier, host_values, sinusoids};
 pub(crate) use layers::{Layout, Pointwise, Start, conv};
 pub use nonlinearity::Nonlinearity;
 pub(crate) use resample::{Downsample, Filter, Resampler, Upsample};
 pub use residual::DropMask;
 pub(crate) use residual::{ResBlock, ResNames, ResSpec, Resample, Skip};
-pub(crate) use shapes::{MAX_WIDTH, Shapes, check_count, within};
+pub(crate) use shapes::{MAX_WIDTH, check_count, shapes_of, within};

@@ -6,7 +6,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Conv2d, Conv2dConfig, avg_pool2x, downsample_fir2x, upfirdn2d, upsample_fir2x,
-    upsample_nearest2x,
+    upsample_nearest2x, with_sum,
 };
 
 /// A change of size without parameters.
@@ -32,12 +32,6 @@ impl Filter {
             Self::Fir(taps) => downsample_fir2x(x, taps),
         }
     }
-}
-
-/// The taps times what makes their sum `gain`.
-fn with_sum(taps: &[f64], gain: f64) -> Vec<f64> {
-    let sum: f64 = taps.iter().sum();
-    taps.iter().map(|t| t * (gain / sum)).collect()
 }
 
 const STRIDED: Conv2dConfig = Conv2dConfig {
@@ -92,7 +86,7 @@ impl Downsample {
                 // The filter's own length less the step, and what a 3 x 3 kernel needs.
                 let p = taps.len() as isize;
                 let pad = [(p + 1).div_euclid(2), p.div_euclid(2)];
-                conv.forward(&upfirdn2d(x, &with_sum(taps, 1.0), 1, 1, pad)?)
+                conv.forward(&upfirdn2d(x, &with_sum(taps, 1.0)?, 1, 1, pad)?)
             }
             Self::Plain(filter) => filter.down(x),
         }
@@ -136,7 +130,7 @@ impl Upsample {
                 let k = taps.len() as isize;
                 let before = (k - 3).div_euclid(2) + 3;
                 let pad = [before, k + 1 - before];
-                conv.forward(&upfirdn2d(x, &with_sum(taps, 2.0), 2, 1, pad)?)
+                conv.forward(&upfirdn2d(x, &with_sum(taps, 2.0)?, 2, 1, pad)?)
             }
             Self::Plain(filter) => filter.up(x),
         }

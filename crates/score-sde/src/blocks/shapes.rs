@@ -50,18 +50,29 @@ type List = Vec<(String, Vec<usize>)>;
 
 /// A source of parameters that notes what is asked for and answers with views of a single zero.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shapes(Arc<Mutex<List>>);
+struct Shapes(Arc<Mutex<List>>);
 
 impl Shapes {
-    pub(crate) fn builder(&self) -> VarBuilder<'static> {
+    fn builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu)
     }
 
-    /// Names and shapes in the order of asking.
-    pub(crate) fn take(self) -> List {
+    fn take(self) -> List {
         let mut list = (self.0.lock()).unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut *list)
     }
+}
+
+/// The names and shapes that `build` asks its parameters by, in the order of asking.
+pub(crate) fn shapes_of<T, E>(
+    build: impl FnOnce(VarBuilder<'static>) -> std::result::Result<T, E>,
+) -> Result<List>
+where
+    Error: From<E>,
+{
+    let shapes = Shapes::default();
+    build(shapes.builder())?;
+    Ok(shapes.take())
 }
 
 impl SimpleBackend for Shapes {

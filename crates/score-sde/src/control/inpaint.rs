@@ -1,20 +1,20 @@
 //! Filling in what is missing.
 
-use crate::error::{Result, same_shape};
+use crate::error::{Result, ensure, same_shape};
 use crate::sampler::{Draw, Noise, OnStep, PredictorCorrector};
-use crate::sde::{Score, Sde, scale};
+use crate::sde::{Score, Sde, pictures, scale};
 use candle_core::Tensor;
 
 /// Fills in the unknown values of pictures: predictor-corrector sampling in which, after each half of a step, the known
 /// values are replaced by ones diffused anew from `data` (Song et al. 2021, arXiv 2011.13456, appendix I.2). `mask` is 1
-/// where `data` is known and 0 elsewhere; all three are (N, ...). `x` is the prior's standard deviation times noise.
+/// where `data` is known and 0 elsewhere, where `data` is not looked at; all three are (N, ...). `x` is the prior's standard deviation times noise.
 ///
 /// The result has the known values as the process leaves them at `eps` (times [`signal`](crate::sde::Marginal::signal));
 /// with `noise_removal` without noise. There, unlike score_sde, whose unknown values keep the last step's noise, all values
 /// are without.
 ///
 /// # Errors
-/// Those of [`predictor_corrector`](crate::sampler::predictor_corrector), and shapes that differ.
+/// Those of [`predictor_corrector`](crate::sampler::predictor_corrector), shapes that differ, a mask of other values.
 pub fn inpaint(
     sde: &dyn Sde,
     score: &dyn Score,
@@ -59,6 +59,16 @@ impl Known<'_> {
         on_step: OnStep,
     ) -> Result<Tensor> {
         same_shape("inpaint", "mask", &self.mask, &self.data)?;
+        let other = pictures(&self.mask)?.into_iter().flatten();
+        let other = { other }.find(|v| *v != 0.0 && *v != 1.0);
+        let need = "0 or 1 everywhere";
+        ensure(
+            other.is_none(),
+            "inpaint",
+            "mask",
+            other.unwrap_or(0.0),
+            need,
+        )?;
         same_shape("inpaint", "x", &(self.basis)(&x)?, &self.data)?;
         let x = self.replace(&x, &self.data)?;
         let mut settle = |(x, mean): (Tensor, Tensor), t: &[f64], draw: Draw| {
@@ -72,8 +82,7 @@ impl Known<'_> {
 
     /// x with the known values replaced by those of `values`, which are in the basis.
     fn replace(&self, x: &Tensor, values: &Tensor) -> Result<Tensor> {
-        let x = (self.basis)(x)?;
-        let unknown = self.mask.affine(-1.0, 1.0)?;
-        (self.back)(&((x * unknown)? + (values * &self.mask)?)?)
+        // Chosen, not multiplied: whatever `values` are where they are not known, NaN even, stays out.
+        (self.back)(&self.mask.ne(0.0)?.where_cond(values, &(self.basis)(x)?)?)
     }
 }

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 /// Pictures between `a` and `b` (N, ...), one tensor per weight, 0 giving a and 1 giving b: both are encoded by the
 /// probability flow from `eps` to the prior, their latents interpolated on the sphere ([`slerp`]) and decoded (Song et al.
-/// 2021, arXiv 2011.13456, appendix D.3). `on_step` is called through all 2 + weights integrations.
+/// 2021, arXiv 2011.13456, appendix D.4). `on_step` is called through all 2 + weights integrations.
 ///
 /// # Errors
 /// Shapes that differ, weights outside [0, 1], those of [`probability_flow`].

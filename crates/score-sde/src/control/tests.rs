@@ -223,3 +223,31 @@ fn interpolation_follows_the_great_circle_of_latents() {
     let e = interpolate(&sde, &score, &a, &b, &[1.5], 1e-3, &ode, &mut quiet).unwrap_err();
     assert!(e.to_string().contains("weights"));
 }
+
+#[test]
+fn what_is_unknown_is_not_looked_at_and_a_mask_is_0_or_1() {
+    let sde = process(50);
+    let score = score(sde);
+    let tensor = |v: [f64; 2]| Tensor::new(&[v], &Device::Cpu).unwrap();
+    let run = |data: [f64; 2], mask: [f64; 2]| {
+        let mut quiet = |_: usize, _: &Tensor| Ok(());
+        let (x, o) = (tensor([0.3, -0.2]), options());
+        inpaint(
+            &sde,
+            &score,
+            &tensor(data),
+            &tensor(mask),
+            x,
+            &o,
+            &mut no_noise,
+            &mut quiet,
+        )
+    };
+    let want = pictures(&run([KNOWN, 0.0], [1.0, 0.0]).unwrap()).unwrap();
+    let got = pictures(&run([KNOWN, f64::NAN], [1.0, 0.0]).unwrap()).unwrap();
+    assert_eq!(got, want);
+    for bad in [0.5, f64::NAN, 2.0] {
+        let e = run([KNOWN, 0.0], [1.0, bad]).unwrap_err().to_string();
+        assert!(e.contains("mask is") && e.contains("0 or 1"), "{e}");
+    }
+}

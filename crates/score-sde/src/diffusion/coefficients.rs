@@ -28,8 +28,10 @@ pub struct Coefficients {
 }
 
 impl Coefficients {
+    /// The last beta may be 1, which leaves no signal (zero terminal SNR).
+    ///
     /// # Errors
-    /// No betas, or one outside (0, 1).
+    /// No betas, or another one outside (0, 1).
     pub fn new(betas: Vec<f64>) -> Result<Self> {
         let refuse = |value: String, need| Error::Argument {
             op: "Coefficients::new",
@@ -43,9 +45,10 @@ impl Coefficients {
         if let Some((i, b)) = betas
             .iter()
             .enumerate()
-            .find(|(_, b)| !(**b > 0.0 && **b < 1.0))
+            .find(|(i, b)| !(**b > 0.0 && (**b < 1.0 || (**b == 1.0 && i + 1 == betas.len()))))
         {
-            return Err(refuse(format!("{b} at step {i}"), "in (0, 1)"));
+            let need = "in (0, 1); the last may be 1";
+            return Err(refuse(format!("{b} at step {i}"), need));
         }
         let mut bar = 1.0;
         let alphas_cumprod: Vec<f64> = betas

@@ -35,10 +35,12 @@ pub struct GaussianDiffusion {
 }
 
 impl GaussianDiffusion {
-    /// All steps of the given betas, shown to the network as 0, 1, ..., T - 1.
+    /// All steps of the given betas, shown to the network as 0, 1, ..., T - 1. The last beta may be 1 (zero terminal SNR,
+    /// [`rescale_zero_terminal_snr`](super::rescale_zero_terminal_snr)) unless the noise is predicted, which says nothing
+    /// of x_0 there.
     ///
     /// # Errors
-    /// No betas, or one outside (0, 1).
+    /// No betas, or another one outside (0, 1).
     pub fn new(
         betas: Vec<f64>,
         mean_type: MeanType,
@@ -47,6 +49,14 @@ impl GaussianDiffusion {
     ) -> Result<Self> {
         let coefficients = Coefficients::new(betas)?;
         let steps = coefficients.steps();
+        if mean_type == MeanType::Epsilon && coefficients.betas.last() == Some(&1.0) {
+            return Err(Error::Argument {
+                op: "GaussianDiffusion::new",
+                name: "mean type",
+                value: "Epsilon with a last beta of 1".into(),
+                need: "XStart, V or PreviousX where the last step has no signal",
+            });
+        }
         Ok(Self {
             coefficients,
             mean_type,
@@ -264,7 +274,7 @@ impl GaussianDiffusion {
         };
         let mean = match self.mean_type {
             MeanType::PreviousX => output,
-            MeanType::Epsilon | MeanType::XStart => self.q_posterior(&pred_xstart, x, t)?.0,
+            _ => self.q_posterior(&pred_xstart, x, t)?.0,
         };
         Ok(MeanVariance {
             mean,
@@ -351,6 +361,10 @@ impl GaussianDiffusion {
                 let noise = self.scale(output, t, |i| (1.0 / bar[i] - 1.0).sqrt())?;
                 (self.scale(x, t, |i| (1.0 / bar[i]).sqrt())? - noise)?
             }
+            MeanType::V => {
+                let v = self.scale(output, t, |i| (1.0 - bar[i]).sqrt())?;
+                (self.scale(x, t, |i| bar[i].sqrt())? - v)?
+            }
             MeanType::PreviousX => {
                 let (c1, c2) = (&c.posterior_mean_coef1, &c.posterior_mean_coef2);
                 (self.scale(output, t, |i| 1.0 / c1[i])? - self.scale(x, t, |i| c2[i] / c1[i])?)?
@@ -366,8 +380,9 @@ impl GaussianDiffusion {
         self.check("eps_from_xstart", x, t)?;
         same_shape("eps_from_xstart", "pred_xstart", pred_xstart, x)?;
         let bar = &self.coefficients.alphas_cumprod;
-        let rest = (self.scale(x, t, |i| (1.0 / bar[i]).sqrt())? - pred_xstart)?;
-        Ok(rest.broadcast_div(&per_picture(x, t, |i| (1.0 / bar[i] - 1.0).sqrt())?)?)
+        // Not divided by alpha_bar, which may be 0.
+        let rest = (x - self.scale(pred_xstart, t, |i| bar[i].sqrt())?)?;
+        self.scale(&rest, t, |i| 1.0 / (1.0 - bar[i]).sqrt())
     }
 
     /// x times one factor per picture.

@@ -1,5 +1,7 @@
 //! The choices a process is made of.
 
+use crate::prediction::Prediction;
+
 /// What the network predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MeanType {
@@ -7,8 +9,22 @@ pub enum MeanType {
     Epsilon,
     /// The clean x_0.
     XStart,
+    /// v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0 (Salimans and Ho 2022, arXiv 2202.00512).
+    V,
     /// The mean of x_{t-1}.
     PreviousX,
+}
+
+impl MeanType {
+    /// What is predicted at a noise level; none for the mean of x_{t-1}, which belongs to a step.
+    pub fn prediction(self) -> Option<Prediction> {
+        match self {
+            Self::Epsilon => Some(Prediction::Epsilon),
+            Self::XStart => Some(Prediction::Sample),
+            Self::V => Some(Prediction::V),
+            Self::PreviousX => None,
+        }
+    }
 }
 
 /// Where the variance of a reverse step comes from.

@@ -2,6 +2,7 @@
 
 use super::{GaussianDiffusion, LossType, MeanType, Model};
 use crate::error::{Result, same_shape};
+use crate::pictures::means;
 use crate::sampler::Noise;
 use candle_core::Tensor;
 use std::f64::consts::{FRAC_2_PI, LN_2};
@@ -89,9 +90,14 @@ impl GaussianDiffusion {
         let target = match self.mean_type() {
             MeanType::Epsilon => noise.clone(),
             MeanType::XStart => x_start.clone(),
+            MeanType::V => {
+                let bar = &self.coefficients().alphas_cumprod;
+                let noise = self.scale(noise, t, |i| bar[i].sqrt())?;
+                (noise - self.scale(x_start, t, |i| (1.0 - bar[i]).sqrt())?)?
+            }
             MeanType::PreviousX => self.q_posterior(x_start, &x_t, t)?.0,
         };
-        let mse = mean_flat(&(target - prediction)?.sqr()?)?;
+        let mse = means(&(target - prediction)?.sqr()?)?;
         let loss = match &vb {
             Some(vb) => (&mse + vb)?,
             None => mse.clone(),
@@ -134,7 +140,7 @@ impl GaussianDiffusion {
         let decoder = discretized_gaussian_log_likelihood(x_start, &p.mean, &half_log)?.neg()?;
         let first: Vec<u8> = t.iter().map(|t| u8::from(*t == 0)).collect();
         let first = Tensor::new(first, x_t.device())?;
-        let nats = first.where_cond(&mean_flat(&decoder)?, &mean_flat(&kl)?)?;
+        let nats = first.where_cond(&means(&decoder)?, &means(&kl)?)?;
         Ok(VbTerm {
             bits: (nats / LN_2)?,
             pred_xstart: p.pred_xstart,
@@ -149,7 +155,7 @@ impl GaussianDiffusion {
         let t = vec![self.steps() - 1; x_start.dims().first().copied().unwrap_or(0)];
         let (mean, _, log) = self.q_mean_variance(x_start, &t)?;
         let zero = log.zeros_like()?;
-        Ok((mean_flat(&normal_kl(&mean, &log, &zero, &zero)?)? / LN_2)?)
+        Ok((means(&normal_kl(&mean, &log, &zero, &zero)?)? / LN_2)?)
     }
 
     /// The whole bound of clean pictures (N, C, ...): T evaluations, `noise(t, x)` giving that of step t.
@@ -171,8 +177,8 @@ impl GaussianDiffusion {
             let x_t = self.q_sample(x_start, &t, &eps)?;
             let term = self.vb_terms_bpd(model, x_start, &x_t, &t, clip)?;
             let guess = self.eps_from_xstart(&x_t, &t, &term.pred_xstart)?;
-            xstart_mse.push(mean_flat(&(&term.pred_xstart - x_start)?.sqr()?)?.detach());
-            mse.push(mean_flat(&(guess - eps)?.sqr()?)?.detach());
+            xstart_mse.push(means(&(&term.pred_xstart - x_start)?.sqr()?)?.detach());
+            mse.push(means(&(guess - eps)?.sqr()?)?.detach());
             vb.push(term.bits.detach());
         }
         let (vb, prior) = (Tensor::stack(&vb, 1)?, self.prior_bpd(x_start)?);
@@ -225,9 +231,4 @@ pub fn discretized_gaussian_log_likelihood(
 fn normal_cdf(x: &Tensor) -> Result<Tensor> {
     let inner = ((x * x.sqr()?)? * 0.044715)?;
     Ok((((x + inner)? * FRAC_2_PI.sqrt())?.tanh()? + 1.0)?.affine(0.5, 0.0)?)
-}
-
-/// The mean over everything but the batch, (N).
-fn mean_flat(x: &Tensor) -> Result<Tensor> {
-    Ok(x.flatten_from(1)?.mean(1)?)
 }

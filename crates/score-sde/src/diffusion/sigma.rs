@@ -1,18 +1,20 @@
 //! A discrete process seen as a denoiser in sigma, so that every sampler of [`crate::sampler`] runs on it.
 
-use super::{GaussianDiffusion, MeanType, Model};
+use super::{GaussianDiffusion, Model};
 use crate::error::{Error, Result};
-use crate::grid::index_of;
+use crate::grid::{index_of, sigma_of};
+use crate::prediction::Prediction;
 use crate::sampler::Denoiser;
 use candle_core::Tensor;
 
 /// D(x; sigma) from a network of a discrete process, with x = x_t / sqrt(alpha_bar) and sigma^2 = 1 / alpha_bar - 1.
 ///
 /// Between the steps of the process the network is shown interpolated times (linear in ln sigma); beyond them, the
-/// nearest step.
+/// nearest step. A last step without signal, which has no finite sigma, counts as alpha_bar = 2^-24, as in diffusers.
 #[derive(Clone, Copy)]
 pub struct SigmaDenoiser<'a> {
     diffusion: &'a GaussianDiffusion,
+    prediction: Prediction,
     model: Model<'a>,
     clip: bool,
 }
@@ -23,16 +25,17 @@ impl<'a> SigmaDenoiser<'a> {
     /// # Errors
     /// A network that predicts x_{t-1}, which has no meaning between the steps.
     pub fn new(diffusion: &'a GaussianDiffusion, model: Model<'a>, clip: bool) -> Result<Self> {
-        if diffusion.mean_type() == MeanType::PreviousX {
+        let Some(prediction) = diffusion.mean_type().prediction() else {
             return Err(Error::Argument {
                 op: "SigmaDenoiser::new",
                 name: "mean type",
-                value: "PreviousX".into(),
-                need: "Epsilon or XStart",
+                value: format!("{:?}", diffusion.mean_type()),
+                need: "one of a noise level, Epsilon, XStart or V",
             });
-        }
+        };
         Ok(Self {
             diffusion,
+            prediction,
             model,
             clip,
         })
@@ -49,7 +52,7 @@ impl<'a> SigmaDenoiser<'a> {
 
     fn sigma(&self, i: usize) -> f64 {
         let bar = self.diffusion.coefficients().alphas_cumprod[i];
-        ((1.0 - bar) / bar).sqrt()
+        sigma_of(bar)
     }
 
     /// The index of the step with this sigma, between two of them a fraction.
@@ -62,12 +65,13 @@ impl Denoiser for SigmaDenoiser<'_> {
     fn denoise(&self, x: &Tensor, sigma: f64) -> candle_core::Result<Tensor> {
         let time = self.diffusion.model_time(self.index(sigma));
         let t = Tensor::full(time as f32, x.dim(0)?, x.device())?;
-        let output = (self.model)(&(x / (1.0 + sigma * sigma).sqrt())?, &t)?;
-        let (output, _) = self.diffusion.split(&output, x)?;
-        let clean = match self.diffusion.mean_type() {
-            MeanType::Epsilon => (x - (output * sigma)?)?,
-            _ => output,
-        };
+        let alpha = 1.0 / (1.0 + sigma * sigma).sqrt();
+        let x = (x * alpha)?;
+        let (output, _) = self.diffusion.split(&(self.model)(&x, &t)?, &x)?;
+        let clean = self
+            .prediction
+            .to_clean(alpha, sigma * alpha)?
+            .apply(&x, &output)?;
         if self.clip {
             clean.clamp(-1f64, 1f64)
         } else {
@@ -78,7 +82,7 @@ impl Denoiser for SigmaDenoiser<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LossType, Schedule, VarType};
+    use super::super::{LossType, MeanType, Schedule, VarType};
     use super::*;
     use crate::sampler::{ddim, dpmpp_2m, euler, no_noise};
     use candle_core::{DType, Device};

@@ -10,8 +10,20 @@ pub trait TimestepSampler {
 
     /// One step and one factor for its loss, 1 / (T p(t)), per number of `uniform`, which lie in [0, 1) (such as
     /// addressed noise).
-    fn sample(&self, uniform: &[f64]) -> (Vec<usize>, Vec<f64>) {
+    ///
+    /// # Errors
+    /// No weights, or one that is not positive and finite.
+    fn sample(&self, uniform: &[f64]) -> Result<(Vec<usize>, Vec<f64>)> {
         let weights = self.weights();
+        let bad = weights.iter().find(|w| !(**w > 0.0 && w.is_finite()));
+        if weights.is_empty() || bad.is_some() {
+            return Err(Error::Argument {
+                op: "TimestepSampler::sample",
+                name: "weights",
+                value: bad.map_or("empty".into(), |w| w.to_string()),
+                need: "one positive, finite number per step",
+            });
+        }
         let total: f64 = weights.iter().sum();
         let mut cumulative = 0.0;
         let cdf: Vec<f64> = weights
@@ -30,7 +42,7 @@ pub trait TimestepSampler {
             .collect();
         let factor = |t: &usize| total / (weights.len() as f64 * weights[*t]);
         let factors = steps.iter().map(factor).collect();
-        (steps, factors)
+        Ok((steps, factors))
     }
 }
 
@@ -164,8 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn weights_that_cannot_be_drawn_from_are_errors() {
+        struct Own(Vec<f64>);
+        impl TimestepSampler for Own {
+            fn weights(&self) -> Vec<f64> {
+                self.0.clone()
+            }
+        }
+        for (weights, words) in [(vec![], "empty"), (vec![1.0, 0.0], "weights is 0")] {
+            let e = Own(weights).sample(&[0.5]).unwrap_err().to_string();
+            assert!(e.contains(words), "{e}");
+        }
+    }
+
+    #[test]
     fn uniform_steps_have_weight_one() {
-        let (t, w) = Uniform::new(&process()).sample(&[0.0, 0.25, 0.49, 0.999_999]);
+        let (t, w) = Uniform::new(&process())
+            .sample(&[0.0, 0.25, 0.49, 0.999_999])
+            .unwrap();
         assert_eq!((t, w), (vec![0, 1, 1, 3], vec![1.0; 4]));
     }
 
@@ -186,7 +214,7 @@ mod tests {
         assert!((w[2] - 0.025).abs() < 1e-15 && (w.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         // Unbiased: the mean of the factors over the distribution is 1.
         let u: Vec<f64> = (0..10_000).map(|i| (i as f64 + 0.5) / 10_000.0).collect();
-        let (t, f) = s.sample(&u);
+        let (t, f) = s.sample(&u).unwrap();
         assert!((f.iter().sum::<f64>() / 10_000.0 - 1.0).abs() < 0.01);
         assert!(t.windows(2).all(|p| p[0] <= p[1]) && t[9_999] == 3);
     }

@@ -63,15 +63,12 @@ impl TimeGrid {
             return *t;
         }
         let above = pairs().take_while(|(s, _)| **s > sigma).count();
-        match (
-            above.checked_sub(1).and_then(|i| self.times.get(i)),
-            self.times.get(above),
-        ) {
-            (Some(high), Some(low)) => {
-                let (s, next) = (self.sigmas[above - 1].ln(), self.sigmas[above].ln());
-                low + (high - low) * (sigma.ln() - next) / (s - next)
+        let at = |i: usize| Some((*self.sigmas.get(i)?, *self.times.get(i)?));
+        match (above.checked_sub(1).and_then(at), at(above)) {
+            (Some((s, high)), Some((next, low))) => {
+                low + (high - low) * (sigma.ln() - next.ln()) / (s.ln() - next.ln())
             }
-            (Some(one), None) | (None, Some(one)) => *one,
+            (Some((_, one)), None) | (None, Some((_, one))) => one,
             (None, None) => 0.0,
         }
     }
@@ -209,6 +206,12 @@ mod tests {
         };
         let times = [5.0, 4.0, 2.0, 1.0, 0.5].map(|s| grid.time(s));
         assert_eq!(times, [30.0, 30.0, 20.0, 10.0, 10.0]);
+        // Fields are anyone's: levels and times need not fit.
+        let short = TimeGrid {
+            sigmas: vec![4.0],
+            ..grid
+        };
+        assert_eq!([5.0, 1.0].map(|s| short.time(s)), [30.0, 30.0]);
     }
 
     #[test]

@@ -13,5 +13,5 @@ mod timesteps;
 pub use config::{FinalSigma, GridConfig, SigmaSpacing, TimeGrid, TimeRounding};
 pub use levels::{exponential, flow, karras};
 pub use table::NoiseTable;
-pub(crate) use table::index_of;
+pub(crate) use table::{index_of, sigma_of};
 pub use timesteps::{Points, TimestepSpacing, timesteps};

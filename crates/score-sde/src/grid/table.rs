@@ -28,8 +28,7 @@ impl NoiseTable {
         let mut bar = 1.0;
         let sigmas = betas.iter().map(|beta| {
             bar *= 1.0 - beta;
-            let seen = if bar == 0.0 { 2f64.powi(-24) } else { bar };
-            ((1.0 - seen) / seen).sqrt()
+            sigma_of(bar)
         });
         Ok(Self {
             sigmas: sigmas.collect(),
@@ -62,6 +61,12 @@ impl NoiseTable {
     pub fn time_of(&self, sigma: f64) -> f64 {
         index_of(self.sigmas.len(), |i| self.sigmas[i], sigma)
     }
+}
+
+/// sigma of an alpha_bar; of 0, which has none, that of 2^-24.
+pub(crate) fn sigma_of(bar: f64) -> f64 {
+    let seen = if bar == 0.0 { 2f64.powi(-24) } else { bar };
+    ((1.0 - seen) / seen).sqrt()
 }
 
 /// Where `sigma` lies among `len` >= 1 rising levels: an index, linear in ln sigma between two of them.

@@ -15,6 +15,8 @@ pub enum TimestepSpacing {
     /// An even stride from the noisiest step down, so step 0 is not visited.
     Trailing,
     /// Squares of evenly spaced numbers, up to 0.8 T, rounded down (DDIM, Song et al. 2021, arXiv 2010.02502, appendix D.2).
+    ///
+    /// Of more than sqrt(0.8 T) of them the least noisy ones repeat, as there.
     Quadratic,
 }
 
@@ -36,7 +38,8 @@ pub enum Points {
 /// `offset` is added with leading and quadratic spacing. Halves are rounded to even, as NumPy does.
 ///
 /// # Errors
-/// No steps or more than `last`, an offset that leads past the process.
+/// No steps or more than `last`, as many as `last` where leading spacing leaves out step 0, an offset that leads past the
+/// process, trailing steps of a part of it that lead below step 0.
 pub fn timesteps(
     train: usize,
     last: usize,
@@ -75,6 +78,10 @@ pub fn timesteps(
         }
         TimestepSpacing::Leading => {
             let stride = last / if open { steps + 1 } else { steps };
+            if stride == 0 {
+                let need = "below the training steps in use: leading spacing leaves out step 0";
+                return refuse("steps", steps, need);
+            }
             (0..steps)
                 .map(|i| (from_zero(i) * stride + offset) as f64)
                 .collect()
@@ -98,6 +105,10 @@ pub fn timesteps(
                 .collect()
         }
     };
+    if rising.first().is_some_and(|t| *t < 0.0) {
+        let need = "a number whose trailing steps of these do not lead below step 0";
+        return refuse("steps", steps, need);
+    }
     match rising.last().is_some_and(|t| *t > (train - 1) as f64) {
         true => refuse(
             "offset",
@@ -135,5 +146,17 @@ mod tests {
             assert!(e.to_string().contains(name), "{e}");
         }
         assert!(timesteps(10, 11, 5, S::Leading, Points::Whole, 0).is_err());
+        let e = timesteps(10, 10, 10, S::Leading, Points::WithoutZero, 0).unwrap_err();
+        assert!(e.to_string().contains("leaves out step 0"), "{e}");
+        // 98 less 39 strides of 2.5 is 0.5, which rounds to 0, and less 1.
+        let e = timesteps(100, 98, 40, S::Trailing, Points::Whole, 0).unwrap_err();
+        assert!(e.to_string().contains("below step 0"), "{e}");
+        assert!(timesteps(100, 99, 40, S::Trailing, Points::Whole, 0).is_ok());
+    }
+
+    #[test]
+    fn quadratic_steps_repeat_where_they_are_many() {
+        let t = timesteps(100, 100, 20, S::Quadratic, Points::Whole, 0).unwrap();
+        assert_eq!(&t[16..], [1.0, 0.0, 0.0, 0.0]);
     }
 }

@@ -16,6 +16,7 @@ impl Objective for Edm {
     /// [`Edm::example`] prepares in place, for tensors.
     fn losses(&self, network: Model, x0: &Tensor, sigma: &[f64], noise: &Tensor) -> Result<Tensor> {
         const OP: &str = "Edm::losses";
+        self.check()?;
         check(OP, x0, sigma.len(), noise)?;
         if let Some(s) = sigma.iter().find(|s| !(**s > 0.0 && s.is_finite())) {
             return Err(Error::Argument {

@@ -7,8 +7,8 @@
 //! | objective | is |
 //! |---|---|
 //! | [`ScoreMatching`] | denoising score matching on any [`Sde`](crate::sde::Sde), with or without likelihood weighting |
-//! | [`Prediction`] | the squared error of predicted noise, clean picture, v or score on any [`Forward`] process, weighted by 1, min-SNR or P2 |
-//! | [`Prediction::ddpm`], [`Prediction::smld`] | score_sde's discrete losses, which are two of these |
+//! | [`PredictionLoss`] | the squared error of any [`Prediction`](crate::prediction::Prediction) on any [`Forward`] process, weighted by 1, min-SNR or P2 |
+//! | [`PredictionLoss::ddpm`], [`PredictionLoss::smld`] | score_sde's discrete losses, which are two of these |
 //! | [`Edm`](crate::Edm) | the preconditioned loss of Karras et al. 2022 |
 //! | [`GaussianDiffusion`] | L_simple, the variational bound and their hybrid, by its [`LossType`](crate::diffusion::LossType) |
 
@@ -17,7 +17,7 @@ mod prediction;
 mod score_matching;
 mod times;
 
-pub use prediction::{Forward, NoiseLevels, Prediction, Target, Weight};
+pub use prediction::{Forward, NoiseLevels, PredictionLoss, Weight};
 pub use score_matching::{ScoreMatching, Weighting};
 pub use times::{
     LikelihoodTimes, LogNormalSigmas, TimeSampler, UniformTimes, low_discrepancy, stratified,
@@ -26,6 +26,7 @@ pub use times::{
 
 use crate::diffusion::{GaussianDiffusion, Model};
 use crate::error::{Error, Result, same_shape};
+use crate::pictures::means;
 use candle_core::Tensor;
 
 /// A loss per picture.
@@ -68,11 +69,10 @@ pub enum Reduction {
 impl Reduction {
     /// (N, ...) to (N).
     fn of(self, squares: &Tensor) -> Result<Tensor> {
-        let flat = squares.flatten_from(1)?;
-        Ok(match self {
-            Self::Mean => flat.mean(1)?,
-            Self::HalfSum => (flat.sum(1)? * 0.5)?,
-        })
+        match self {
+            Self::Mean => means(squares),
+            Self::HalfSum => Ok((squares.flatten_from(1)?.sum(1)? * 0.5)?),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Objective, Reduction, check, weigh};
 use crate::diffusion::{GaussianDiffusion, LossType, MeanType, Model, VarType};
 use crate::error::{Error, Result, same_shape};
 use crate::pictures::per_picture;
+use crate::prediction::Prediction;
 use crate::sde::{Labels, Marginal, Sde, Ve, Vp};
 use candle_core::Tensor;
 
@@ -20,6 +21,14 @@ pub trait Forward {
 
     /// What the network is shown.
     fn label(&self, t: Self::Time) -> f64;
+
+    /// Errs unless the parameters make sense.
+    ///
+    /// # Errors
+    /// The first parameter out of its range.
+    fn check_process(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn refuse<T>(op: &'static str, value: String, need: &'static str) -> Result<T> {
@@ -44,6 +53,10 @@ impl<S: Sde> Forward for S {
     /// That of continuous time.
     fn label(&self, t: f64) -> f64 {
         self.query(t, Labels::Continuous).label
+    }
+
+    fn check_process(&self) -> Result<()> {
+        Sde::check(self)
     }
 }
 
@@ -85,19 +98,10 @@ impl Forward for NoiseLevels {
     fn label(&self, t: usize) -> f64 {
         t as f64
     }
-}
 
-/// What the network predicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// The noise.
-    Epsilon,
-    /// The clean picture x_0.
-    X0,
-    /// v = signal noise - std x_0 of a process with signal^2 + std^2 = 1 (Salimans and Ho 2022, arXiv 2202.00512).
-    V,
-    /// The score of x_t given x_0, -noise / std; its error is multiplied by std, so that it is that of the noise.
-    Score,
+    fn check_process(&self) -> Result<()> {
+        self.0.check()
+    }
 }
 
 /// The weight of a time by its signal-to-noise ratio SNR = signal^2 / std^2.
@@ -124,16 +128,20 @@ pub enum Weight {
 }
 
 impl Weight {
-    /// The factor of the squared error of `target`.
-    pub fn of(&self, target: Target, snr: f64) -> f64 {
+    /// The factor of the squared error of `target`, on a process that keeps the variance if that is V.
+    pub fn of(&self, target: Prediction, snr: f64) -> f64 {
         // The error of the noise is SNR times that of x_0, that of v SNR + 1 times.
         let per_x0 = match target {
-            Target::Epsilon | Target::Score => snr,
-            Target::X0 => 1.0,
-            Target::V => snr + 1.0,
+            Prediction::Epsilon | Prediction::Score => snr,
+            Prediction::Sample => 1.0,
+            Prediction::V => snr + 1.0,
+            Prediction::Flow => (snr.sqrt() + 1.0).powi(2),
         };
         match *self {
             Self::One => 1.0,
+            // Without signal noise and score weigh what they do next to it: the limit of 0 / 0.
+            Self::MinSnr { .. } if per_x0 == 0.0 => 1.0,
+            Self::P2 { k, gamma } if per_x0 == 0.0 => k.powf(-gamma),
             Self::MinSnr { gamma } => snr.min(gamma) / per_x0,
             Self::P2 { k, gamma } => snr / per_x0 / (k + snr).powf(gamma),
         }
@@ -150,7 +158,7 @@ impl Weight {
             return Ok(());
         }
         Err(Error::Argument {
-            op: "Prediction",
+            op: "PredictionLoss",
             name: "weight",
             value: format!("{self:?}"),
             need: "of positive, finite numbers",
@@ -160,20 +168,21 @@ impl Weight {
 
 /// The weighted squared error of what a network predicts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Prediction<F> {
+pub struct PredictionLoss<F> {
     /// The forward process.
     pub forward: F,
-    /// What is predicted.
-    pub target: Target,
+    /// What is predicted. V is for processes with signal^2 + std^2 = 1; the error of the score is multiplied by std, so that
+    /// it is that of the noise.
+    pub target: Prediction,
     /// The weight of a time.
     pub weight: Weight,
     /// Mean or half sum of a picture.
     pub reduction: Reduction,
 }
 
-impl<F: Forward> Prediction<F> {
+impl<F: Forward> PredictionLoss<F> {
     /// The mean squared error, unweighted.
-    pub fn new(forward: F, target: Target) -> Self {
+    pub fn new(forward: F, target: Prediction) -> Self {
         Self {
             forward,
             target,
@@ -183,7 +192,7 @@ impl<F: Forward> Prediction<F> {
     }
 }
 
-impl Prediction<GaussianDiffusion> {
+impl PredictionLoss<GaussianDiffusion> {
     /// score_sde's `get_ddpm_loss_fn`: the noise of the VP process's discrete chain. With the mean it is L_simple of Ho et al.
     /// 2020.
     ///
@@ -196,12 +205,12 @@ impl Prediction<GaussianDiffusion> {
         let chain = GaussianDiffusion::new(betas, mean, var, LossType::Mse)?;
         Ok(Self {
             reduction,
-            ..Self::new(chain, Target::Epsilon)
+            ..Self::new(chain, Prediction::Epsilon)
         })
     }
 }
 
-impl Prediction<NoiseLevels> {
+impl PredictionLoss<NoiseLevels> {
     /// score_sde's `get_smld_loss_fn`: the score at the noise levels of the VE process, errors weighted by sigma^2 (Song and
     /// Ermon 2019).
     ///
@@ -211,29 +220,30 @@ impl Prediction<NoiseLevels> {
         ve.check()?;
         Ok(Self {
             reduction,
-            ..Self::new(NoiseLevels(*ve), Target::Score)
+            ..Self::new(NoiseLevels(*ve), Prediction::Score)
         })
     }
 }
 
-impl<F: Forward> Objective for Prediction<F> {
+impl<F: Forward> Objective for PredictionLoss<F> {
     type Time = F::Time;
 
     fn losses(&self, network: Model, x0: &Tensor, t: &[F::Time], noise: &Tensor) -> Result<Tensor> {
-        const OP: &str = "Prediction";
+        const OP: &str = "PredictionLoss";
         check(OP, x0, t.len(), noise)?;
+        self.forward.check_process()?;
         self.weight.check()?;
         let at: Vec<Marginal> = t
             .iter()
             .map(|&t| self.forward.perturbation(t))
             .collect::<Result<_>>()?;
         let unit = |m: &Marginal| (m.signal.powi(2) + m.std.powi(2) - 1.0).abs() < 1e-6;
-        if self.target == Target::V && !at.iter().all(unit) {
+        if self.target == Prediction::V && !at.iter().all(unit) {
             return Err(Error::Argument {
                 op: OP,
                 name: "target",
                 value: "V on a process that does not keep the variance".into(),
-                need: "Epsilon, X0 or Score there",
+                need: "Epsilon, Sample, Score or Flow there",
             });
         }
         let weights: Vec<f64> = at
@@ -252,13 +262,14 @@ impl<F: Forward> Objective for Prediction<F> {
         let output = network(&x_t, &Tensor::new(labels, x0.device())?)?;
         same_shape(OP, "the network's output", &output, x0)?;
         let error = match self.target {
-            Target::Epsilon => (output - noise)?,
-            Target::X0 => (output - x0)?,
-            Target::V => {
+            Prediction::Epsilon => (output - noise)?,
+            Prediction::Sample => (output - x0)?,
+            Prediction::V => {
                 let v = (noise.broadcast_mul(&signal)? - x0.broadcast_mul(&std)?)?;
                 (output - v)?
             }
-            Target::Score => (output.broadcast_mul(&std)? + noise)?,
+            Prediction::Score => (output.broadcast_mul(&std)? + noise)?,
+            Prediction::Flow => (output - (noise - x0)?)?,
         };
         let losses = self.reduction.of(&error.sqr()?)?;
         if self.weight == Weight::One {

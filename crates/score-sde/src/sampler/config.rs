@@ -215,17 +215,17 @@ impl SolverConfig {
             lower_order_final: self.lower_order_final,
             euler_at_final: self.euler_at_final,
         };
-        Ok(match self.sampler {
-            S::Euler => euler(d, x, sigmas, on_step)?,
-            S::EulerAncestral => ddim_sigma(d, x, sigmas, 1.0, noise, on_step)?,
-            S::Ddim => ddim_sigma(d, x, sigmas, self.eta, noise, on_step)?,
-            S::Heun => heun(d, x, sigmas, on_step)?,
-            S::Edm => edm(d, x, sigmas, &self.churn, noise, on_step)?,
+        match self.sampler {
+            S::Euler => euler(d, x, sigmas, on_step),
+            S::EulerAncestral => ddim_sigma(d, x, sigmas, 1.0, noise, on_step),
+            S::Ddim => ddim_sigma(d, x, sigmas, self.eta, noise, on_step),
+            S::Heun => heun(d, x, sigmas, on_step),
+            S::Edm => edm(d, x, sigmas, &self.churn, noise, on_step),
             S::DpmppMultistep | S::DpmppMultistepSde => {
-                dpmpp_multistep(d, x, sigmas, &dpmpp, noise, on_step)?
+                dpmpp_multistep(d, x, sigmas, &dpmpp, noise, on_step)
             }
             S::DpmppSinglestep | S::DpmppSinglestepSde => {
-                dpmpp_singlestep(d, x, sigmas, &dpmpp, noise, on_step)?
+                dpmpp_singlestep(d, x, sigmas, &dpmpp, noise, on_step)
             }
             S::UniPc => {
                 let options = UniPc {
@@ -234,10 +234,10 @@ impl SolverConfig {
                     lower_order_final: self.lower_order_final,
                     uncorrected: self.uncorrected.clone(),
                 };
-                unipc(d, x, sigmas, &options, on_step)?
+                unipc(d, x, sigmas, &options, on_step)
             }
-            S::Deis => deis(d, x, sigmas, self.order, self.lower_order_final, on_step)?,
-        })
+            S::Deis => deis(d, x, sigmas, self.order, self.lower_order_final, on_step),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! DDIM for a denoiser in sigma.
 
 use super::ddim::check_eta;
+use super::exponential::check_sigmas;
 use super::{Denoiser, Noise, OnStep};
-use candle_core::{Result, Tensor};
+use crate::error::Result;
+use candle_core::Tensor;
 
 /// DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12) in x / sqrt(alpha_bar) and sigma: n evaluations for n steps.
 ///
@@ -11,7 +13,7 @@ use candle_core::{Result, Tensor};
 /// with the posterior's variance.
 ///
 /// # Errors
-/// An `eta` outside [0, 1], errors of the denoiser, of `noise` and of `on_step`.
+/// An `eta` outside [0, 1], no steps, levels that do not fall, errors of the denoiser, of `noise` and of `on_step`.
 pub fn ddim_sigma(
     d: &dyn Denoiser,
     mut x: Tensor,
@@ -21,6 +23,7 @@ pub fn ddim_sigma(
     on_step: OnStep,
 ) -> Result<Tensor> {
     check_eta("ddim_sigma", eta)?;
+    check_sigmas("ddim_sigma", sigmas)?;
     for (i, w) in sigmas.windows(2).enumerate() {
         let (s, next) = (w[0], w[1]);
         let up = eta * next * (1.0 - (next / s).powi(2)).max(0.0).sqrt();

@@ -2,7 +2,8 @@
 
 use super::exponential::{History, check_order, check_sigmas};
 use super::{Denoiser, OnStep};
-use candle_core::{Result, Tensor};
+use crate::error::Result;
+use candle_core::Tensor;
 
 /// DEIS in its log-rho form (Zhang and Chen 2023, arXiv 2204.13902, tAB-DEIS with t = ln rho), order 1 to 3: the noise
 /// (x - D) / sigma is extrapolated by a polynomial in ln sigma and integrated exactly. One evaluation per step. diffusers'

@@ -2,7 +2,8 @@
 
 use super::exponential::{Form, History, Third, check_order, check_sigmas, integrals};
 use super::{Denoiser, Noise, OnStep};
-use candle_core::{Result, Tensor};
+use crate::error::Result;
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Choices of [`dpmpp_multistep`] and [`dpmpp_singlestep`](super::dpmpp_singlestep), with diffusers' names and defaults.

@@ -3,7 +3,8 @@
 use super::dpmpp_multistep::Dpmpp;
 use super::exponential::{Form, History, check_order, check_sigmas};
 use super::{Denoiser, Noise, OnStep};
-use candle_core::{Result, Tensor};
+use crate::error::Result;
+use candle_core::Tensor;
 
 /// DPM-Solver++ and SDE-DPM-Solver++, singlestep (Lu et al. 2022, arXiv 2211.01095, algorithm 1, and 2206.00927,
 /// algorithms 4 and 5): in a group of `order` steps each starts from the group's first state, and the k-th is of order k.

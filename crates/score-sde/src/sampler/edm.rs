@@ -1,8 +1,9 @@
 //! The stochastic sampler of EDM.
 
+use super::exponential::check_sigmas;
 use super::{Denoiser, Noise, OnStep};
-use crate::error::Error;
-use candle_core::{Result, Tensor};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// How much noise [`edm`] adds, and where; with the paper's names. The default adds none.
@@ -13,7 +14,8 @@ pub struct Churn {
     pub s_churn: f64,
     /// Levels below this are left alone.
     pub s_tmin: f64,
-    /// Levels above this are left alone.
+    /// Levels above this are left alone. The default, the largest number there is, leaves none out; so does infinity, which
+    /// JSON cannot say.
     pub s_tmax: f64,
     /// Standard deviation of the noise, slightly above 1 in the paper.
     pub s_noise: f64,
@@ -32,15 +34,16 @@ impl Default for Churn {
 
 impl Churn {
     /// # Errors
-    /// A number that is negative or not finite.
-    pub fn check(&self) -> crate::error::Result<()> {
+    /// A number that is negative or, but for `s_tmax`, not finite.
+    pub fn check(&self) -> Result<()> {
         let all = [
             ("s_churn", self.s_churn),
             ("s_tmin", self.s_tmin),
             ("s_tmax", self.s_tmax),
             ("s_noise", self.s_noise),
         ];
-        match all.into_iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
+        let fits = |name, v: f64| v >= 0.0 && (v.is_finite() || name == "s_tmax");
+        match all.into_iter().find(|(name, v)| !fits(*name, *v)) {
             None => Ok(()),
             Some((name, value)) => Err(Error::Argument {
                 op: "edm",
@@ -59,7 +62,7 @@ impl Churn {
 /// paper, as its KarrasVeScheduler does.
 ///
 /// # Errors
-/// A churn out of range, errors of the denoiser, of `noise` and of `on_step`.
+/// A churn out of range, no steps, levels that do not fall, errors of the denoiser, of `noise` and of `on_step`.
 pub fn edm(
     d: &dyn Denoiser,
     mut x: Tensor,
@@ -69,6 +72,7 @@ pub fn edm(
     on_step: OnStep,
 ) -> Result<Tensor> {
     churn.check()?;
+    check_sigmas("edm", sigmas)?;
     let most = std::f64::consts::SQRT_2 - 1.0;
     let each = (churn.s_churn / sigmas.len().saturating_sub(1).max(1) as f64).min(most);
     for (i, w) in sigmas.windows(2).enumerate() {

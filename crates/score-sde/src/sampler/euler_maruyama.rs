@@ -10,7 +10,7 @@ use candle_core::Tensor;
 /// standard deviation times noise. No noise is added in the last step; none is asked for by the flow.
 ///
 /// # Errors
-/// Times that do not descend or are fewer than two, errors of the score, of `noise` and of `on_step`.
+/// Times that do not descend, are fewer than two or outside the process, errors of the score, of `noise` and of `on_step`.
 pub fn euler_maruyama(
     reverse: &Reverse,
     mut x: Tensor,
@@ -27,6 +27,14 @@ pub fn euler_maruyama(
         "times",
         format!("{times:?}"),
         need,
+    )?;
+    let inside = |t: &f64| (0.0..=reverse.sde.end()).contains(t);
+    ensure(
+        times.iter().all(inside),
+        "euler_maruyama",
+        "times",
+        format!("{times:?}"),
+        "from the process's end down to 0 at most",
     )?;
     let n = x.dims().first().copied().unwrap_or(0);
     for (i, w) in times.windows(2).enumerate() {

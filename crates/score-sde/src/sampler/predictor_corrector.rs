@@ -163,6 +163,8 @@ impl PredictorCorrector {
         const OP: &str = "predictor_corrector";
         sde.check()?;
         check_eps(OP, sde, self.eps)?;
+        let need = "at least 2: the times go from the process's end to eps";
+        ensure(sde.scales() > 1, OP, "num_scales", sde.scales(), need)?;
         if self.corrector != Corrector::None {
             let fits = self.snr.is_finite() && self.snr > 0.0;
             ensure(fits, OP, "snr", self.snr, "finite and above 0")?;

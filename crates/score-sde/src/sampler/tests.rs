@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::diffusion::{GaussianDiffusion, LossType, MeanType, Schedule, VarType};
+use crate::error::Error;
 use candle_core::Device;
 
 const V: f64 = 0.7;
 
-type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> Result<Tensor>;
+type Run<'a> = &'a dyn Fn(&dyn Denoiser, Tensor, &[f64], OnStep) -> crate::error::Result<Tensor>;
 
 /// D(x; s) = x v / (v + s^2); the exact flow scales x by sqrt((v + s1^2) / (v + s0^2)).
 fn error_of(sampler: Run, steps: usize) -> f64 {
@@ -283,4 +284,132 @@ fn dpmpp_2m_has_the_bits_it_always_had() {
     }
     let got = dpmpp_2m(&two_points, start, &sigmas, &mut quiet).unwrap();
     assert_eq!(got.to_vec2::<f32>().unwrap(), x.to_vec2::<f32>().unwrap());
+}
+
+#[test]
+fn every_sampler_refuses_a_grid_that_does_not_fall() {
+    let x = Tensor::new(&[[1.0f64]], &Device::Cpu).unwrap();
+    for sigmas in [
+        &[][..],
+        &[1.0],
+        &[1.0, 2.0],
+        &[2.0, f64::NAN, 0.0],
+        &[2.0, 0.0, 0.0],
+    ] {
+        let churn = Churn::default();
+        let one = |_: usize, x: &Tensor| x.ones_like();
+        let refused = [
+            euler(&two_points, x.clone(), sigmas, &mut quiet),
+            heun(&two_points, x.clone(), sigmas, &mut quiet),
+            edm(
+                &two_points,
+                x.clone(),
+                sigmas,
+                &churn,
+                &mut { one },
+                &mut quiet,
+            ),
+            ddim_sigma(
+                &two_points,
+                x.clone(),
+                sigmas,
+                1.0,
+                &mut { one },
+                &mut quiet,
+            ),
+            dpmpp_2m(&two_points, x.clone(), sigmas, &mut quiet),
+        ];
+        for result in refused {
+            assert!(matches!(result, Err(Error::Argument { .. })), "{sigmas:?}");
+        }
+    }
+}
+
+#[test]
+fn errors_of_networks_and_callbacks_keep_their_kind() {
+    let x = || Tensor::new(&[[1.0f64]], &Device::Cpu).unwrap();
+    let bad = |_: &Tensor, _: f64| -> Result<Tensor> {
+        let level = crate::prediction::Prediction::V.to_clean(0.0, 0.0);
+        Err(level.unwrap_err().into())
+    };
+    let e = unipc(&bad, x(), &[2.0, 1.0], &UniPc::default(), &mut quiet).unwrap_err();
+    assert!(matches!(e, Error::Argument { .. }), "{e}");
+    let mut stop = |_: usize, _: &Tensor| -> Result<()> {
+        Err(crate::error::Error::Unknown {
+            what: "step",
+            name: "first".into(),
+            known: "none",
+        }
+        .into())
+    };
+    let e = euler(&two_points, x(), &[2.0, 1.0], &mut stop).unwrap_err();
+    assert!(matches!(e, Error::Unknown { .. }), "{e}");
+}
+
+#[test]
+fn a_process_without_terminal_signal_trains_and_samples() {
+    let schedule = crate::diffusion::BetaSchedule {
+        zero_terminal_snr: true,
+        ..Default::default()
+    };
+    let steps = 400;
+    let of = |mean| {
+        let betas = schedule.betas(steps).unwrap();
+        GaussianDiffusion::new(betas, mean, VarType::FixedSmall, LossType::Mse)
+    };
+    let e = of(MeanType::Epsilon).unwrap_err().to_string();
+    assert!(e.contains("last beta of 1"), "{e}");
+    let start = Tensor::new(&[[1.5f64]], &Device::Cpu).unwrap();
+    let mut ends = Vec::new();
+    for mean in [MeanType::XStart, MeanType::V] {
+        let d = of(mean).unwrap();
+        let bars = d.coefficients().alphas_cumprod.clone();
+        assert_eq!(bars[steps - 1], 0.0);
+        // Conditional means of x_0 and v given x_t for data N(0, V).
+        let factor = move |bar: f64| {
+            let (a, s) = (bar.sqrt(), (1.0 - bar).sqrt());
+            let part = if mean == MeanType::V {
+                a * s * (1.0 - V)
+            } else {
+                a * V
+            };
+            part / (bar * V + 1.0 - bar)
+        };
+        let model = |x: &Tensor, t: &Tensor| x * factor(bars[t.to_vec1::<f32>()?[0] as usize]);
+        let y = ddim(
+            &d,
+            &model,
+            start.clone(),
+            0.0,
+            false,
+            &mut no_noise,
+            &mut quiet,
+        )
+        .unwrap();
+        ends.push(y.to_vec2::<f64>().unwrap()[0][0]);
+        let v = variance_of(steps, |x, noise| {
+            ddpm(&d, &model, x, false, noise, &mut quiet).unwrap()
+        });
+        assert!((v - V).abs() < 0.02 * V, "{mean:?}: {v}");
+        // At the last step all of x_t is noise, and v is -x_0.
+        let (x0, noise) = ((&start * 0.3).unwrap(), start.clone());
+        let zero = |x: &Tensor, _: &Tensor| x.zeros_like();
+        let losses = d.training_losses(&zero, &x0, &[steps - 1], &noise).unwrap();
+        let loss = losses.loss.to_vec1::<f64>().unwrap()[0];
+        assert!((loss - 0.45f64.powi(2)).abs() < 1e-12, "{mean:?}: {loss}");
+        let bound = d.calc_bpd_loop(&model, &x0, &mut |_, x| x.ones_like(), false);
+        let bound = bound.unwrap().total.to_vec1::<f64>().unwrap()[0];
+        assert!(bound.is_finite());
+        let s = crate::diffusion::SigmaDenoiser::new(&d, &model, false).unwrap();
+        let sigmas = s.sigmas();
+        let x = (&start * sigmas[0]).unwrap();
+        let y = euler(&s, x, &sigmas, &mut quiet).unwrap();
+        ends.push(y.to_vec2::<f64>().unwrap()[0][0]);
+    }
+    // The flow from N(0, 1) to N(0, V).
+    let exact = 1.5 * V.sqrt();
+    for end in &ends {
+        assert!((end - exact).abs() < 0.02 * exact, "{ends:?}, {exact}");
+    }
+    assert!((ends[0] - ends[2]).abs() < 1e-9, "{ends:?}");
 }

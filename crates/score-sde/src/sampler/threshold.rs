@@ -2,7 +2,8 @@
 
 use super::Denoiser;
 use crate::error::{Error, Result};
-use candle_core::{DType, Tensor};
+use crate::pictures::{per_picture, pictures};
+use candle_core::Tensor;
 
 /// A denoiser whose answers are clipped to [-range, range].
 #[derive(Clone, Copy)]
@@ -64,17 +65,11 @@ impl Denoiser for Thresholded<'_> {
         if clean.elem_count() == 0 {
             return Ok(clean);
         }
-        let pictures = clean.abs()?.flatten_from(1)?.to_dtype(DType::F64)?;
-        let limits: Vec<f64> = pictures
-            .to_vec2::<f64>()?
+        let limits: Vec<f64> = pictures(&clean.abs()?)?
             .into_iter()
             .map(|values| quantile(values, self.ratio).max(1.0).min(self.max))
             .collect();
-        let mut shape = vec![1; clean.rank()];
-        shape[0] = limits.len();
-        let limits = Tensor::from_vec(limits, shape, &candle_core::Device::Cpu)?
-            .to_dtype(clean.dtype())?
-            .to_device(clean.device())?;
+        let limits = per_picture(&clean, &limits)?;
         let clipped = clean
             .broadcast_minimum(&limits)?
             .broadcast_maximum(&limits.neg()?)?;

@@ -2,8 +2,8 @@
 
 use super::exponential::{History, check_order, check_sigmas, combine};
 use super::{Denoiser, OnStep};
-use crate::error::Error;
-use candle_core::{Result, Tensor};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// The function B(h) of UniPC, diffusers' `solver_type`.
@@ -109,7 +109,7 @@ fn step(
     let mut terms = vec![(ratio, x)];
     terms.extend(newest.map(|m| (1.0 - ratio - factors.iter().sum::<f64>(), m)));
     terms.extend(factors.iter().copied().zip(nodes.iter().map(|n| n.1)));
-    combine(&terms)
+    Ok(combine(&terms)?)
 }
 
 /// rho of `n` nodes r, and B(-h): sum_k rho_k r_k^(i-1) = b_i, b_i = i! h phi_(i+1)(-h) / B for i = 1..=n (eq. 5). A single
@@ -145,8 +145,7 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Result<Vec<f64>> {
                 name: "sigmas",
                 value: "two equal levels among the last".into(),
                 need: "distinct",
-            }
-            .into());
+            });
         }
         for (i, row) in rows.iter_mut().enumerate() {
             let factor = if i == k {

@@ -1,6 +1,6 @@
 //! The architecture's configuration, in score_sde's words.
 
-use crate::blocks::{MAX_WIDTH, Nonlinearity, check_count, within};
+use crate::blocks::{MAX_WIDTH, Nonlinearity, check_count, shapes_of, within};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -202,7 +202,7 @@ impl ScoreNetConfig {
     /// As [`ScoreNetConfig::check`].
     pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>> {
         self.check_fields()?;
-        let tensors = super::ScoreNet::shapes(self)?;
+        let tensors = shapes_of(|vb| super::ScoreNet::build(self.clone(), vb))?;
         check_count(NETWORK, &tensors)?;
         Ok(tensors)
     }

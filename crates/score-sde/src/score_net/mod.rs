@@ -7,10 +7,11 @@ mod config;
 use crate::blocks::{
     AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, DropMask, Filter,
     Head, InputPath, Layout, Mlp, OutputPath, Pointwise, Qkv, ResBlock, ResNames, ResSpec,
-    Resample, Resampler, Shapes, Skip, Stage, Start, UpLevel, Upsample, conv, fourier, per_picture,
+    Resample, Resampler, Skip, Stage, Start, UpLevel, Upsample, conv, fourier, host_values,
     sinusoids,
 };
 use crate::error::{Error, Result};
+use crate::pictures::per_picture;
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use config::NETWORK;
@@ -199,19 +200,13 @@ impl ScoreNet {
         Self::build(config, vb)
     }
 
-    /// Names and shapes of the parameters.
-    fn shapes(config: &ScoreNetConfig) -> Result<Vec<(String, Vec<usize>)>> {
-        let shapes = Shapes::default();
-        Self::build(config.clone(), shapes.builder())?;
-        Ok(shapes.take())
-    }
-
     fn build(config: ScoreNetConfig, vb: VarBuilder) -> Result<Self> {
         let (m, channels) = (&config.model, config.data.num_channels);
         let plan = Plan::new(m);
         let sigmas = match vb.contains_tensor("sigmas") {
             // A buffer of the checkpoint, in place of what the configuration says.
             true => (vb.get(m.num_scales, "sigmas")?)
+                .to_device(&candle_core::Device::Cpu)?
                 .to_dtype(candle_core::DType::F64)?
                 .to_vec1()?,
             false => config.sigmas(),
@@ -452,8 +447,7 @@ impl ScoreNet {
         match sigmas {
             Some(sigmas) => {
                 let inverse: Vec<f64> = sigmas.iter().map(|s| 1.0 / s).collect();
-                let inverse = Tensor::from_vec(inverse, (n, 1, 1, 1), x.device())?;
-                Ok(h.broadcast_mul(&inverse.to_dtype(h.dtype())?)?)
+                Ok(h.broadcast_mul(&per_picture(&h, &inverse)?)?)
             }
             None => Ok(h),
         }
@@ -479,7 +473,7 @@ impl ScoreNet {
                 need,
             })
         };
-        let values = per_picture(t)?;
+        let values = host_values(t)?;
         if self.frequencies.is_some() {
             let positive = |v: &&f32| !(**v > 0.0 && v.is_finite());
             if let Some(&v) = values.iter().find(positive) {

@@ -45,7 +45,10 @@ impl Bands {
     /// # Errors
     /// No bands, or an empty one.
     pub fn new(shapes: Vec<Vec<usize>>) -> Result<Self> {
-        let full = !shapes.is_empty() && shapes.iter().flatten().all(|&n| n > 0);
+        let size = |s: &Vec<usize>| s.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let total = (shapes.iter()).try_fold(0usize, |sum, s| sum.checked_add(size(s)?));
+        let full = |s: &Vec<usize>| !s.is_empty() && !s.contains(&0);
+        let full = !shapes.is_empty() && shapes.iter().all(full) && total.is_some();
         let need = "at least one band, none of them empty";
         ensure(full, "Bands::new", "shapes", format!("{shapes:?}"), need)?;
         let moments = vec![(0.0, 1.0); shapes.len()];

@@ -5,7 +5,7 @@ use super::{Marginal, Sde, scale_index};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
-/// dx = -beta(t) x / 2 dt + sqrt(beta(t) (1 - exp(-2 int beta))) dw (Song et al. 2021, eq. 13): VP's mean with less
+/// dx = -beta(t) x / 2 dt + sqrt(beta(t) (1 - exp(-2 int beta))) dw (Song et al. 2021, eq. 12): VP's mean with less
 /// noise, made for likelihoods. Names and defaults are score_sde's. It has no discrete chain, hence neither ancestral
 /// sampling nor discrete labels; Langevin steps use VP's alpha.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

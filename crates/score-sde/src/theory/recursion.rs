@@ -33,7 +33,7 @@ enum Start {
 }
 
 /// The outcome of every mode after `steps` uniform Euler-Maruyama steps from N(0, 1) at `horizon` to 0, the score
-/// taken at each step's start.
+/// taken at each step's start. With 0 steps it is N(0, 1) itself.
 pub fn outcome(spectrum: &Spectrum, horizon: f64, steps: usize) -> Vec<Outcome> {
     run(spectrum, horizon, steps, Start::White)
 }

@@ -4,6 +4,9 @@ use super::{Spectrum, horizon_kl, kl, step_kl};
 
 /// f(t) = t - log(1 + t), twice the divergence of normal laws whose variances have the ratio 1 + t. NaN below -1.
 pub fn f(t: f64) -> f64 {
+    if t == f64::INFINITY {
+        return t;
+    }
     if t.abs() < 1e-3 {
         // The difference would lose what it is made of.
         return t * t * (0.5 - t * (1.0 / 3.0 - t * (0.25 - t * (0.2 - t / 6.0))));
@@ -49,7 +52,8 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// All of them. The theorem asks for Tr Sigma = d, see [`Spectrum::normalised`].
+    /// All of them. The theorem asks for Tr Sigma = d, see [`Spectrum::normalised`]. With 0 steps nothing happens to the
+    /// start: `kl` and `step` are its divergence, and the first orders of endless steps are infinite.
     pub fn new(spectrum: &Spectrum, horizon: f64, steps: usize) -> Self {
         let delta = horizon / steps as f64;
         let part = |l: f64| {

@@ -1,6 +1,7 @@
 //! The architecture's configuration.
 
-use candle_core::{Result, bail};
+use crate::blocks::{MAX_WIDTH, check_count, shapes_of, within};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The architecture, in improved-diffusion's terms.
@@ -58,54 +59,161 @@ fn heads_or_same<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<
     }
 }
 
+/// Who refuses a configuration.
+const NETWORK: &str = "UNet";
+
 impl UNetConfig {
     /// Whether a network can be built of it; [`UNet::new`](crate::UNet::new) checks this too.
     ///
     /// # Errors
-    /// The first field out of range, or heads that do not divide a width.
+    /// The first field out of range, heads that do not divide a width, or too many parameters.
     pub fn check(&self) -> Result<()> {
-        if self.model_channels == 0 || !self.model_channels.is_multiple_of(32) {
-            bail!(
-                "UNet: model_channels is {}, it must be a multiple of 32 (the groups of its normalisations)",
-                self.model_channels
-            )
+        self.tensors().map(|_| ())
+    }
+
+    /// Names and shapes of the tensors that the network needs, without building it.
+    ///
+    /// # Errors
+    /// As [`UNetConfig::check`].
+    pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>> {
+        self.check_fields()?;
+        let tensors = shapes_of(|vb| super::UNet::build(self.clone(), vb))?;
+        check_count(NETWORK, &tensors)?;
+        Ok(tensors)
+    }
+
+    fn check_fields(&self) -> Result<()> {
+        let bad = |field, value: String, need: String| {
+            Err(Error::Config {
+                network: NETWORK,
+                field,
+                value,
+                need,
+            })
+        };
+        let base = self.model_channels;
+        if !base.is_multiple_of(32) {
+            let need = "a multiple of 32 (the groups of its normalisations)";
+            return bad("model_channels", base.to_string(), need.into());
         }
-        if self.channel_mult.is_empty() || self.channel_mult.contains(&0) {
-            bail!(
-                "UNet: channel_mult {:?} must name at least one level, each at least 1",
-                self.channel_mult
-            )
+        within(NETWORK, "model_channels", base, 32..=MAX_WIDTH)?;
+        let levels = self.channel_mult.len();
+        within(NETWORK, "channel_mult's length", levels, 1..=12)?;
+        for &mult in &self.channel_mult {
+            within(NETWORK, "channel_mult", mult, 1..=MAX_WIDTH)?;
+            let width = mult * base;
+            within(
+                NETWORK,
+                "model_channels times channel_mult",
+                width,
+                1..=MAX_WIDTH,
+            )?;
         }
-        if self.num_heads == 0
-            || self.num_heads_upsample == Some(0)
-            || self.num_res_blocks == 0
-            || self.in_channels == 0
-            || self.out_channels == 0
-        {
-            bail!(
-                "UNet: num_heads, num_res_blocks, in_channels and out_channels must be at least 1"
-            )
+        within(NETWORK, "num_res_blocks", self.num_res_blocks, 1..=64)?;
+        within(NETWORK, "in_channels", self.in_channels, 1..=MAX_WIDTH)?;
+        within(NETWORK, "out_channels", self.out_channels, 1..=MAX_WIDTH)?;
+        if let Some(classes) = self.num_classes {
+            within(NETWORK, "num_classes", classes, 1..=1 << 24)?;
+        }
+        let up = self.num_heads_upsample.unwrap_or(self.num_heads);
+        let heads = [("num_heads", self.num_heads), ("num_heads_upsample", up)];
+        for (field, heads) in heads {
+            within(NETWORK, field, heads, 1..=MAX_WIDTH)?;
         }
         // Attention always stands in the middle, at the last width, and after the blocks of the factors named.
-        let at = |level: u32| (1usize.checked_shl(level)).unwrap_or(0);
-        let attended = (self.channel_mult.iter().zip(0..)).filter(|&(_, level)| {
-            level as usize + 1 == self.channel_mult.len()
-                || self.attention_resolutions.contains(&at(level))
-        });
-        for (mult, _) in attended {
-            let width = mult.saturating_mul(self.model_channels);
-            for heads in [Some(self.num_heads), self.num_heads_upsample]
-                .into_iter()
-                .flatten()
-            {
+        let attends = |level: usize| {
+            level + 1 == levels || self.attention_resolutions.contains(&(1 << level))
+        };
+        let attended = self.channel_mult.iter().enumerate();
+        for (_, mult) in attended.filter(|(level, _)| attends(*level)) {
+            let width = mult * base;
+            for (field, heads) in heads {
                 if !width.is_multiple_of(heads) {
-                    bail!("UNet: {heads} heads do not divide the width {width}")
+                    let need = format!(
+                        "a divisor of each width with attention: {heads} heads do not divide the width {width}"
+                    );
+                    return bad(field, heads.to_string(), need);
                 }
             }
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            bail!("UNet: dropout is {}, it must be in [0, 1)", self.dropout)
+        match (0.0..1.0).contains(&self.dropout) {
+            true => Ok(()),
+            false => bad("dropout", self.dropout.to_string(), "in [0, 1)".into()),
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> UNetConfig {
+        serde_json::from_str(
+            r#"{"in_channels": 3, "model_channels": 32, "out_channels": 3, "num_res_blocks": 1,
+                "attention_resolutions": [2], "channel_mult": [1, 2], "num_heads": 2, "num_heads_upsample": -1}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn hostile_sizes_are_named_and_not_built() {
+        let huge = usize::MAX - 31;
+        let with = |change: &dyn Fn(&mut UNetConfig)| {
+            let mut config = config();
+            change(&mut config);
+            let e = config.check().unwrap_err();
+            assert!(
+                matches!(
+                    e,
+                    Error::Config {
+                        network: "UNet",
+                        ..
+                    }
+                ),
+                "{e}"
+            );
+            e.to_string()
+        };
+        let cases: [(&str, &dyn Fn(&mut UNetConfig)); 13] = [
+            ("model_channels is 48, it must be a multiple of 32", &|c| {
+                c.model_channels = 48
+            }),
+            ("model_channels is", &|c| c.model_channels = huge),
+            ("model_channels is 0", &|c| c.model_channels = 0),
+            ("channel_mult's length is 0", &|c| c.channel_mult.clear()),
+            ("channel_mult's length is 70", &|c| {
+                c.channel_mult = vec![1; 70]
+            }),
+            ("channel_mult is", &|c| c.channel_mult = vec![1, huge]),
+            ("model_channels times channel_mult", &|c| {
+                c.channel_mult = vec![2048]
+            }),
+            ("number of parameters", &|c| c.channel_mult = vec![1000; 12]),
+            ("num_res_blocks is", &|c| c.num_res_blocks = huge),
+            ("in_channels is 0", &|c| c.in_channels = 0),
+            ("num_classes is", &|c| c.num_classes = Some(huge)),
+            ("num_heads_upsample is 0", &|c| {
+                c.num_heads_upsample = Some(0)
+            }),
+            ("3 heads do not divide the width 64", &|c| c.num_heads = 3),
+        ];
+        for (words, change) in cases {
+            let message = with(change);
+            assert!(message.contains(words), "{words}: {message}");
+        }
+    }
+
+    #[test]
+    fn tensors_are_those_that_the_network_asks_for() {
+        let config = config();
+        let params = nn_ops::Params::new(0);
+        crate::UNet::new(config.clone(), params.builder(&candle_core::Device::Cpu)).unwrap();
+        let mut got = config.tensors().unwrap();
+        got.sort();
+        let want = params.tensors();
+        assert_eq!(got.len(), want.len());
+        for (name, shape) in got {
+            assert_eq!(want[&name].dims(), shape, "{name}");
+        }
     }
 }

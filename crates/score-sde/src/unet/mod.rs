@@ -52,6 +52,10 @@ impl UNet {
     /// A configuration out of range, a missing or misshapen parameter.
     pub fn new(config: UNetConfig, vb: VarBuilder) -> Result<Self> {
         config.check()?;
+        Self::build(config, vb)
+    }
+
+    fn build(config: UNetConfig, vb: VarBuilder) -> Result<Self> {
         let c = &config;
         let base = c.model_channels;
         let emb = 4 * base;

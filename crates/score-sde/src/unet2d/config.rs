@@ -1,6 +1,6 @@
 //! The architecture's configuration: diffusers' `config.json`.
 
-use crate::blocks::{MAX_WIDTH, Nonlinearity, check_count, within};
+use crate::blocks::{MAX_WIDTH, Nonlinearity, check_count, shapes_of, within};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -252,7 +252,7 @@ impl UNet2DConfig {
     /// As [`UNet2DConfig::check`].
     pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>> {
         self.check_fields()?;
-        let tensors = super::UNet2DModel::shapes(self)?;
+        let tensors = shapes_of(|vb| super::UNet2DModel::build(self.clone(), vb))?;
         check_count(NETWORK, &tensors)?;
         Ok(tensors)
     }

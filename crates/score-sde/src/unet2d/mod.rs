@@ -6,8 +6,8 @@ mod config;
 use crate::blocks::{
     AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, DropMask, Filter,
     Head, InputPath, Layout, Mlp, Nonlinearity, OutputPath, Pointwise, Qkv, ResBlock, ResNames,
-    ResSpec, Resample, Resampler, Shapes, Skip, Stage, Start, UpLevel, Upsample, conv, fourier,
-    per_picture, sinusoids,
+    ResSpec, Resample, Resampler, Skip, Stage, Start, UpLevel, Upsample, conv, fourier,
+    host_values, sinusoids,
 };
 use crate::error::{Error, Result};
 use candle_core::Tensor;
@@ -193,13 +193,6 @@ impl UNet2DModel {
         Self::build(config, vb)
     }
 
-    /// Names and shapes of the parameters.
-    fn shapes(config: &UNet2DConfig) -> Result<Vec<(String, Vec<usize>)>> {
-        let shapes = Shapes::default();
-        Self::build(config.clone(), shapes.builder())?;
-        Ok(shapes.take())
-    }
-
     fn build(config: UNet2DConfig, vb: VarBuilder) -> Result<Self> {
         let c = &config;
         let (widths, last) = (&c.block_out_channels, c.block_out_channels.len() - 1);
@@ -367,7 +360,7 @@ impl UNet2DModel {
         match (&self.time_proj, c.time_embedding_type) {
             (Some(w), TimeEmbeddingType::Fourier) => {
                 let positive = |v: &&f32| !(**v > 0.0 && v.is_finite());
-                if let Some(v) = per_picture(t)?.iter().find(positive) {
+                if let Some(v) = host_values(t)?.iter().find(positive) {
                     return Err(argument(name, *v, "a noise level, positive"));
                 }
                 Ok(fourier(t, w, false)?)
@@ -545,7 +538,7 @@ fn up_level(
 fn rows(name: &'static str, table: &Tensor, indices: &Tensor) -> Result<Tensor> {
     let count = table.dims()[0];
     let mut list = Vec::new();
-    for v in per_picture(indices)? {
+    for v in host_values(indices)? {
         if !(v >= 0.0 && (v as usize) < count && v.fract() == 0.0) {
             return Err(argument(name, v, "the number of a row of its table"));
         }

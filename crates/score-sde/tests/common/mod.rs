@@ -40,7 +40,7 @@ impl Case {
     }
 }
 
-/// All cases of the golden folder whose name begins so; none without a folder.
+/// All cases of the golden folder whose name begins so, at least one; none without a folder.
 pub fn golden(prefix: &str) -> Vec<Case> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
     let root = std::env::var_os("WMGM_GOLDEN").map_or(beside, PathBuf::from);
@@ -56,6 +56,8 @@ pub fn golden(prefix: &str) -> Vec<Case> {
         f.file_name()
             .is_some_and(|n| n.to_string_lossy().starts_with(prefix))
     });
+    let found = root.display();
+    assert!(!folders.is_empty(), "no case {prefix}* in {found}");
     folders.sort();
     folders.into_iter().map(Case::open).collect()
 }

@@ -116,7 +116,8 @@ impl Stage for Low {
                 let sigma = cfg.low.edm.training_sigma(normal[0] as f64);
                 let mut noisy = vec![0f32; item];
                 noise::fill_normal(cfg.seed, index, NOISE, at, &mut noisy);
-                cfg.low.edm.example(sigma, &noisy, x, target);
+                let example = cfg.low.edm.example(sigma, &noisy, x, target);
+                example.expect("all three are one picture");
                 *time = (cfg.low.edm.scaling(sigma).noise * TIME_SCALE) as f32;
             });
         let device = run.device;

@@ -1,6 +1,6 @@
-"""Makes process.safetensors and unet-*.safetensors with improved-diffusion itself (GitHub openai/improved-diffusion).
+"""Makes tests/cases/process.safetensors and unet-*.safetensors with improved-diffusion itself (GitHub openai/improved-diffusion).
 
-    PYTHONPATH=<a checkout of it> python make.py
+    PYTHONPATH=<a checkout of it> python improved_diffusion.py
 
 Parameters and the processes' network are formulas, so that none need to be stored: see committed.rs, which repeats them.
 """
@@ -14,7 +14,7 @@ from improved_diffusion.unet import UNetModel
 # Without this, conv_resample=False does not construct: it is called with the stride where the dimension belongs.
 unet.avg_pool_nd = th.nn.AvgPool2d
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/cases")
 
 
 def save(name, tensors):

@@ -1,11 +1,11 @@
-"""Makes theory.json: the theory module's numbers from dense matrices, with nothing diagonalised and no recursion per mode.
+"""Makes tests/cases/theory.json: the theory module's numbers from dense matrices, with nothing diagonalised and no recursion per mode.
 
     python theory.py        (needs numpy and PyWavelets)
 """
 import json, os
 import numpy as np, pywt
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/cases")
 
 
 def reverse(cov, gain, low, horizon, steps):

@@ -1,4 +1,4 @@
-"""Makes objectives.safetensors with score_sde's losses.py itself (GitHub yang-song/score_sde_pytorch) on a toy network.
+"""Makes tests/cases/objectives.safetensors with score_sde's losses.py itself (GitHub yang-song/score_sde_pytorch) on a toy network.
 
     PYTHONPATH=<a checkout of it> python objectives.py
 
@@ -9,7 +9,7 @@ import json, os, struct
 import torch
 import losses, sde_lib
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/cases")
 SHAPE = (3, 2, 3, 3)
 
 
