@@ -8,12 +8,14 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod import;
 pub mod model;
 pub mod picture;
 pub mod pipeline;
+pub mod sgm;
 pub mod train;
 pub mod transform;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
-pub use pipeline::{SampleOptions, Wmgm};
+pub use pipeline::{Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
