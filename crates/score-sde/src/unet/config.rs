@@ -1,5 +1,6 @@
 //! The architecture's configuration.
 
+use crate::blocks::{MAX_WIDTH, check_count, within};
 use candle_core::{Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -107,5 +108,29 @@ impl UNetConfig {
             bail!("UNet: dropout is {}, it must be in [0, 1)", self.dropout)
         }
         Ok(())
+    }
+
+    /// Names and shapes of the tensors that the network needs, without building it.
+    ///
+    /// # Errors
+    /// As [`UNetConfig::check`]; sizes beyond any network.
+    pub fn tensors(&self) -> crate::error::Result<Vec<(String, Vec<usize>)>> {
+        const NETWORK: &str = "UNet";
+        within(NETWORK, "model_channels", self.model_channels, 1..=MAX_WIDTH)?;
+        within(NETWORK, "channel_mult's length", self.channel_mult.len(), 1..=12)?;
+        for &mult in &self.channel_mult {
+            within(NETWORK, "channel_mult", mult, 1..=MAX_WIDTH)?;
+            let width = mult * self.model_channels;
+            within(NETWORK, "model_channels times channel_mult", width, 1..=MAX_WIDTH)?;
+        }
+        within(NETWORK, "num_res_blocks", self.num_res_blocks, 1..=64)?;
+        within(NETWORK, "in_channels", self.in_channels, 1..=MAX_WIDTH)?;
+        within(NETWORK, "out_channels", self.out_channels, 1..=MAX_WIDTH)?;
+        if let Some(classes) = self.num_classes {
+            within(NETWORK, "num_classes", classes, 1..=1 << 24)?;
+        }
+        let tensors = super::UNet::shapes(self)?;
+        check_count(NETWORK, &tensors)?;
+        Ok(tensors)
     }
 }
