@@ -126,7 +126,11 @@ pub fn run(arguments: &ExportWeights) -> Result<()> {
     name(&mut imported, arguments);
     let mut made = match &imported.model {
         ImportedModel::Sgm(config) => {
-            format!("network   {}\nprocess   {}\n", config.network.describe(), config.process.describe())
+            format!(
+                "network   {}\nprocess   {}\n",
+                config.network.describe(),
+                config.process.describe()
+            )
         }
         ImportedModel::Single(config) => format!("network   {:?}\n", config.network),
         _ => String::new(),
@@ -157,10 +161,18 @@ fn name(imported: &mut Imported, arguments: &ExportWeights) {
     let stem = input.file_stem().unwrap_or_default().to_string_lossy();
     let file = input.file_name().unwrap_or_default().to_string_lossy();
     let (name, provenance, licence, attribution) = match &mut imported.model {
-        ImportedModel::Sgm(c) => (&mut c.name, &mut c.provenance, &mut c.licence, &mut c.attribution),
-        ImportedModel::Single(c) => {
-            (&mut c.name, &mut c.provenance, &mut c.licence, &mut c.attribution)
-        }
+        ImportedModel::Sgm(c) => (
+            &mut c.name,
+            &mut c.provenance,
+            &mut c.licence,
+            &mut c.attribution,
+        ),
+        ImportedModel::Single(c) => (
+            &mut c.name,
+            &mut c.provenance,
+            &mut c.licence,
+            &mut c.attribution,
+        ),
         _ => return,
     };
     if let Some(given) = &arguments.name {
@@ -171,7 +183,10 @@ fn name(imported: &mut Imported, arguments: &ExportWeights) {
     if provenance.is_empty() {
         *provenance = format!("exported from {file}");
     }
-    for (field, given) in [(licence, &arguments.licence), (attribution, &arguments.attribution)] {
+    for (field, given) in [
+        (licence, &arguments.licence),
+        (attribution, &arguments.attribution),
+    ] {
         if !given.is_empty() {
             field.clone_from(given);
         }
@@ -206,5 +221,11 @@ fn pair(
         config.name.clone_from(name);
     }
     let (score, generator) = (low.tensors()?, imported.tensors()?);
-    Ok(write_pair(&arguments.out, &config, score, generator, precision)?)
+    Ok(write_pair(
+        &arguments.out,
+        &config,
+        score,
+        generator,
+        precision,
+    )?)
 }
