@@ -116,12 +116,27 @@ impl UNetConfig {
     /// As [`UNetConfig::check`]; sizes beyond any network.
     pub fn tensors(&self) -> crate::error::Result<Vec<(String, Vec<usize>)>> {
         const NETWORK: &str = "UNet";
-        within(NETWORK, "model_channels", self.model_channels, 1..=MAX_WIDTH)?;
-        within(NETWORK, "channel_mult's length", self.channel_mult.len(), 1..=12)?;
+        within(
+            NETWORK,
+            "model_channels",
+            self.model_channels,
+            1..=MAX_WIDTH,
+        )?;
+        within(
+            NETWORK,
+            "channel_mult's length",
+            self.channel_mult.len(),
+            1..=12,
+        )?;
         for &mult in &self.channel_mult {
             within(NETWORK, "channel_mult", mult, 1..=MAX_WIDTH)?;
             let width = mult * self.model_channels;
-            within(NETWORK, "model_channels times channel_mult", width, 1..=MAX_WIDTH)?;
+            within(
+                NETWORK,
+                "model_channels times channel_mult",
+                width,
+                1..=MAX_WIDTH,
+            )?;
         }
         within(NETWORK, "num_res_blocks", self.num_res_blocks, 1..=64)?;
         within(NETWORK, "in_channels", self.in_channels, 1..=MAX_WIDTH)?;

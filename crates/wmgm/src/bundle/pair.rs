@@ -73,7 +73,9 @@ impl PairConfig {
             variant: Variant::Official,
             format: FORMAT,
             name: low.name.clone(),
-            size: low.size.map(|side| side.saturating_mul(1 << levels.min(16))),
+            size: low
+                .size
+                .map(|side| side.saturating_mul(1 << levels.min(16))),
             levels,
             rounding,
             generator,

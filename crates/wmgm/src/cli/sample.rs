@@ -1,7 +1,7 @@
 //! `wmgm sample`.
 
-use super::say::say;
 use super::place::ModelArgs;
+use super::say::say;
 use super::{DeviceChoice, progress};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};

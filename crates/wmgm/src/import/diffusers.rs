@@ -111,7 +111,10 @@ pub(super) fn read(folder: &Path, given: Given) -> Result<Imported> {
     };
     let path = unet.join("config.json");
     let config = json(&path)?;
-    if !matches!(class(&config), "" | "UNet2DModel" | "UNetUnconditionalModel") {
+    if !matches!(
+        class(&config),
+        "" | "UNet2DModel" | "UNetUnconditionalModel"
+    ) {
         return Err(bad(
             &path,
             format!("{:?} is not known; known is UNet2DModel", class(&config)),
@@ -131,7 +134,10 @@ pub(super) fn read(folder: &Path, given: Given) -> Result<Imported> {
 pub(super) fn read_file(state: Checkpoint, mut given: Given) -> Result<Imported> {
     let mut config = given.all();
     if !config.contains_key("block_out_channels") {
-        given.miss("block_out_channels", "and all else in the network's config.json");
+        given.miss(
+            "block_out_channels",
+            "and all else in the network's config.json",
+        );
         given.finish("diffusers")?;
     }
     let here = Path::new("--config");
@@ -165,7 +171,11 @@ fn assemble(
         Some((config, path)) => process(config, path)?,
         None => {
             let fourier = unet.time_embedding_type == TimeEmbeddingType::Fourier;
-            let class = if fourier { "ScoreSdeVeScheduler" } else { "DDPMScheduler" };
+            let class = if fourier {
+                "ScoreSdeVeScheduler"
+            } else {
+                "DDPMScheduler"
+            };
             notes.push(format!(
                 "there is no scheduler_config.json: taken to be a {class} with its defaults"
             ));
@@ -202,7 +212,10 @@ fn process(config: &Map<String, Value>, path: &Path) -> Result<(ProcessConfig, S
         "DDPMScheduler" => discrete("ddpm", 1000),
         "DDIMScheduler" => {
             if config.get("set_alpha_to_one") == Some(&Value::Bool(false)) {
-                return Err(bad(path, "set_alpha_to_one is false, which is not known here".into()));
+                return Err(bad(
+                    path,
+                    "set_alpha_to_one is false, which is not known here".into(),
+                ));
             }
             discrete("ddim", DDIM_STEPS)
         }

@@ -174,7 +174,9 @@ fn process(unet: &UNetConfig, given: &mut Given) -> Result<(DiffusionConfig, usi
     };
     // Before a flag that is missing is told, one that is there must not hide it.
     if steps > 0 && config.diffusion_steps > 1 << 16 {
-        return Err(given.bad(format!("diffusion_steps is {steps}, at most 65536 are taken")));
+        return Err(given.bad(format!(
+            "diffusion_steps is {steps}, at most 65536 are taken"
+        )));
     }
     Ok((config, size))
 }

@@ -4,10 +4,10 @@ use super::given::Given;
 use super::{Imported, ImportedModel};
 use crate::bundle::{Single, SingleConfig};
 use crate::error::{Error, Result};
-use checkpoints::Checkpoint;
 use candle_core::{DType, Device, Shape};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use checkpoints::Checkpoint;
 use msal_gan::official::{Discriminator, DiscriminatorConfig, Generator, GeneratorConfig};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,7 +61,11 @@ pub(super) fn generator(state: Checkpoint, mut given: Given) -> Result<Imported>
 
 pub(super) fn discriminator(state: Checkpoint, mut given: Given) -> Result<Imported> {
     let default = DiscriminatorConfig::default();
-    let block = |i: &usize| state.get(&format!("conv_path.{i}.block.0.weight")).is_some();
+    let block = |i: &usize| {
+        state
+            .get(&format!("conv_path.{i}.block.0.weight"))
+            .is_some()
+    };
     let config = DiscriminatorConfig {
         n_channels: dim(&state, "initial_block.0.weight", 0)?,
         n_blocks: (0..16).take_while(block).count(),

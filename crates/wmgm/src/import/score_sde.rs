@@ -35,7 +35,11 @@ impl Sections {
         for passed in ["eval", "optim", "seed", "device"] {
             fields.remove(passed);
         }
-        if let Some(name) = fields.keys().next().filter(|_| sections.contains_key("model")) {
+        if let Some(name) = fields
+            .keys()
+            .next()
+            .filter(|_| sections.contains_key("model"))
+        {
             return Err(given.bad(format!(
                 "{name} is no section of score_sde that is known here; known are model, data, training, sampling"
             )));
@@ -68,13 +72,25 @@ pub(super) fn read(state: Checkpoint, mut given: Given) -> Result<Imported> {
     let ddpm = sections.get("model", "name").and_then(Value::as_str) == Some("ddpm");
     let untold = [
         ("model", "name", "ddpm or ncsnpp"),
-        ("model", "scale_by_sigma", "whether outputs are divided by sigma"),
-        ("model", "skip_rescale", "whether sums are divided by sqrt 2"),
+        (
+            "model",
+            "scale_by_sigma",
+            "whether outputs are divided by sigma",
+        ),
+        (
+            "model",
+            "skip_rescale",
+            "whether sums are divided by sqrt 2",
+        ),
         ("model", "fir", "whether sizes change with a FIR filter"),
         ("data", "image_size", "height and width of the pictures"),
         ("data", "centered", "whether pictures are in [-1, 1]"),
         ("training", "sde", "vpsde, subvpsde or vesde"),
-        ("training", "continuous", "whether it was trained at all times"),
+        (
+            "training",
+            "continuous",
+            "whether it was trained at all times",
+        ),
     ];
     for (section, field, what) in untold {
         let unused = ddpm && matches!(field, "skip_rescale" | "fir");
@@ -144,7 +160,12 @@ fn modules(state: &Checkpoint) -> Result<Vec<Module>> {
         let none = Vec::new();
         let tensors = parts.get(&i).unwrap_or(&none);
         let shape = |name: &str| tensors.iter().find(|(n, _)| *n == name).map(|(_, s)| *s);
-        match (shape("W"), shape("NIN_3.W"), shape("GroupNorm_0.weight"), shape("weight")) {
+        match (
+            shape("W"),
+            shape("NIN_3.W"),
+            shape("GroupNorm_0.weight"),
+            shape("weight"),
+        ) {
             (Some(_), ..) => Module::Frequencies,
             (_, Some(_), ..) => Module::Attention,
             (_, _, Some(_), _) => match shape("Conv_0.weight") {
@@ -212,7 +233,9 @@ fn network(
     }
     // The buffer has the most noise first.
     if let Some(stored) = state.get("sigmas").filter(|t| t.shape().len() == 1) {
-        let values = stored.load(&candle_core::Device::Cpu).map_err(|e| given.bad(e))?;
+        let values = stored
+            .load(&candle_core::Device::Cpu)
+            .map_err(|e| given.bad(e))?;
         let values: Vec<f64> = values.to_dtype(candle_core::DType::F64)?.to_vec1()?;
         if let (Some(most), Some(least)) = (values.first(), values.last()) {
             for (name, value) in [
@@ -228,8 +251,21 @@ fn network(
         let value = json!({ "model": model, "data": data });
         serde_json::from_value::<ScoreNetConfig>(value)
     };
-    let told = ["nf", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv", "conditional"];
-    let options = ["resblock_type", "progressive", "progressive_input", "progressive_combine", "embedding_type"];
+    let told = [
+        "nf",
+        "ch_mult",
+        "num_res_blocks",
+        "attn_resolutions",
+        "resamp_with_conv",
+        "conditional",
+    ];
+    let options = [
+        "resblock_type",
+        "progressive",
+        "progressive_input",
+        "progressive_combine",
+        "embedding_type",
+    ];
     let ddpm = model.get("name") == Some(&json!("ddpm"));
     let all = |names: &[&str]| names.iter().all(|n| model.contains_key(*n));
     if all(&told) && (ddpm || all(&options)) && data.contains_key("num_channels") {
@@ -248,7 +284,9 @@ fn network(
     };
     let mut modules = modules(state)?;
     let random = modules.first() == Some(&Module::Frequencies);
-    let first = (modules.iter()).position(|m| matches!(m, Module::Conv(..))).ok_or_else(unclear)?;
+    let first = (modules.iter())
+        .position(|m| matches!(m, Module::Conv(..)))
+        .ok_or_else(unclear)?;
     let conditional = modules[..first].contains(&Module::Linear);
     let Module::Conv(nf, channels) = modules[first] else {
         return Err(unclear());
@@ -296,7 +334,9 @@ fn network(
                 continue;
             };
             let fits = |(name, shape): &(String, Vec<usize>)| {
-                state.get(name).is_some_and(|t| t.shape() == shape.as_slice())
+                state
+                    .get(name)
+                    .is_some_and(|t| t.shape() == shape.as_slice())
             };
             let others = usize::from(state.get("sigmas").is_some());
             if wanted.len() + others == state.len() && wanted.iter().all(fits) {
@@ -314,8 +354,12 @@ fn process(
     given: &Given,
     notes: &mut Vec<String>,
 ) -> Result<(ProcessConfig, SampleConfig)> {
-    let name: String = sections.field(given, "training", "sde")?.unwrap_or_default();
-    let continuous = sections.field(given, "training", "continuous")?.unwrap_or(true);
+    let name: String = sections
+        .field(given, "training", "sde")?
+        .unwrap_or_default();
+    let continuous = sections
+        .field(given, "training", "continuous")?
+        .unwrap_or(true);
     let m = &network.model;
     let beta = |field: &str, default: f64| -> Result<f64> {
         Ok(sections.field(given, "model", field)?.unwrap_or(default))
@@ -324,11 +368,19 @@ fn process(
     let num_scales = m.num_scales;
     let (process, eps) = match name.as_str() {
         "vpsde" => {
-            let vp = Vp { beta_min, beta_max, num_scales };
+            let vp = Vp {
+                beta_min,
+                beta_max,
+                num_scales,
+            };
             (Process::Vp(vp), 1e-3)
         }
         "subvpsde" => {
-            let sub = SubVp { beta_min, beta_max, num_scales };
+            let sub = SubVp {
+                beta_min,
+                beta_max,
+                num_scales,
+            };
             (Process::SubVp(sub), 1e-3)
         }
         "vesde" => {
@@ -358,12 +410,24 @@ fn process(
     }
     let default = PredictorCorrector::default();
     let options = PredictorCorrector {
-        predictor: sections.field(given, "sampling", "predictor")?.unwrap_or(predictor),
-        corrector: sections.field(given, "sampling", "corrector")?.unwrap_or(corrector),
-        snr: sections.field(given, "sampling", "snr")?.unwrap_or(default.snr),
-        n_steps_each: sections.field(given, "sampling", "n_steps_each")?.unwrap_or(1),
-        probability_flow: sections.field(given, "sampling", "probability_flow")?.unwrap_or(false),
-        noise_removal: sections.field(given, "sampling", "noise_removal")?.unwrap_or(true),
+        predictor: sections
+            .field(given, "sampling", "predictor")?
+            .unwrap_or(predictor),
+        corrector: sections
+            .field(given, "sampling", "corrector")?
+            .unwrap_or(corrector),
+        snr: sections
+            .field(given, "sampling", "snr")?
+            .unwrap_or(default.snr),
+        n_steps_each: sections
+            .field(given, "sampling", "n_steps_each")?
+            .unwrap_or(1),
+        probability_flow: sections
+            .field(given, "sampling", "probability_flow")?
+            .unwrap_or(false),
+        noise_removal: sections
+            .field(given, "sampling", "noise_removal")?
+            .unwrap_or(true),
         eps,
         ..default
     };

@@ -28,9 +28,7 @@ pub(super) fn write(
 ) -> Result<()> {
     let (mut unet, tensors) = match &config.network {
         NetworkConfig::Diffusers(unet) => (unet.clone(), tensors),
-        NetworkConfig::ImprovedDiffusion(unet) => {
-            (counterpart(unet)?, renamed(unet, tensors)?)
-        }
+        NetworkConfig::ImprovedDiffusion(unet) => (counterpart(unet)?, renamed(unet, tensors)?),
         NetworkConfig::ScoreSde(_) => {
             return Err(refuse(
                 "networks of score_sde are not carried over; use --to safetensors",
@@ -103,7 +101,9 @@ fn scheduler(config: &SgmConfig) -> Result<(&'static str, &'static str, Value)> 
         ProcessConfig::ImprovedDiffusion(process) => ddpm(&discrete(process)?),
         ProcessConfig::ScoreSde(sde) => {
             let Process::Ve(ve) = sde.process else {
-                return Err(refuse("of score_sde's processes diffusers samples vesde alone"));
+                return Err(refuse(
+                    "of score_sde's processes diffusers samples vesde alone",
+                ));
             };
             let options = &config.sample.predictor_corrector;
             let scheduler = VeScheduler {
@@ -141,7 +141,12 @@ fn discrete(c: &DiffusionConfig) -> Result<Scheduler> {
             (false, true) => VarianceType::FixedSmall,
             (false, false) => VarianceType::FixedLarge,
         },
-        prediction_type: if c.predict_xstart { "sample" } else { "epsilon" }.into(),
+        prediction_type: if c.predict_xstart {
+            "sample"
+        } else {
+            "epsilon"
+        }
+        .into(),
         ..Scheduler::default()
     })
 }
@@ -150,15 +155,25 @@ fn discrete(c: &DiffusionConfig) -> Result<Scheduler> {
 fn counterpart(c: &UNetConfig) -> Result<UNet2DConfig> {
     let levels = c.channel_mult.len();
     if c.channel_mult.first() != Some(&1) {
-        return Err(refuse("the first level is wider than the first convolution"));
+        return Err(refuse(
+            "the first level is wider than the first convolution",
+        ));
     }
     if !c.conv_resample && levels > 1 {
-        return Err(refuse("sizes change without convolutions (conv_resample is false)"));
+        return Err(refuse(
+            "sizes change without convolutions (conv_resample is false)",
+        ));
     }
     let attends = |level: usize| c.attention_resolutions.contains(&(1 << level));
-    let widths: Vec<usize> = c.channel_mult.iter().map(|m| m * c.model_channels).collect();
+    let widths: Vec<usize> = c
+        .channel_mult
+        .iter()
+        .map(|m| m * c.model_channels)
+        .collect();
     let attended = (0..levels).filter(|&level| level + 1 == levels || attends(level));
-    let mut heads: Vec<usize> = attended.map(|level| widths[level] / c.num_heads.max(1)).collect();
+    let mut heads: Vec<usize> = attended
+        .map(|level| widths[level] / c.num_heads.max(1))
+        .collect();
     heads.dedup();
     let same = c.num_heads_upsample.is_none_or(|n| n == c.num_heads);
     let attention_head_dim = match (c.num_heads, heads.as_slice()) {

@@ -101,12 +101,8 @@ pub trait Pipeline {
     ///
     /// # Errors
     /// Options out of range, errors of `on_step`.
-    fn make(
-        &self,
-        options: &SampleOptions,
-        indices: &[u64],
-        on_step: OnStep<'_>,
-    ) -> Result<Tensor>;
+    fn make(&self, options: &SampleOptions, indices: &[u64], on_step: OnStep<'_>)
+    -> Result<Tensor>;
 
     /// Makes the pictures of `options` in batches, telling `watch` how far it is, and hands every picture with its number
     /// to `each` as soon as its batch is done.

@@ -193,13 +193,12 @@ impl Pipeline for Wmgm {
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
         let how = self.how(options);
-        let low = self.bundle.low.sample(
-            &how,
-            options.seed,
-            indices,
-            &self.device,
-            &mut |i, _| on_step(i + 1),
-        )?;
+        let low =
+            self.bundle
+                .low
+                .sample(&how, options.seed, indices, &self.device, &mut |i, _| {
+                    on_step(i + 1)
+                })?;
         let levels = self.bundle.config.levels;
         self.bundle
             .high

@@ -200,7 +200,14 @@ impl Chain {
             }
             .betas(n)?,
         };
-        let spaced = timesteps(n, n, steps, c.timestep_spacing, Points::Whole, c.steps_offset)?;
+        let spaced = timesteps(
+            n,
+            n,
+            steps,
+            c.timestep_spacing,
+            Points::Whole,
+            c.steps_offset,
+        )?;
         let mut visited: Vec<usize> = spaced.iter().rev().map(|t| *t as usize).collect();
         visited.dedup();
         Ok(Self {
@@ -311,9 +318,9 @@ impl Chain {
         // In the network's coordinates the start has variance 1.
         let alpha = Path::VariancePreserving.alpha(sigmas[0]);
         let x = (start / alpha)?;
-        Ok(self.limit.of(&denoiser, |d| {
-            solver.sample(d, x, &sigmas, noise, on_step)
-        })?)
+        Ok(self
+            .limit
+            .of(&denoiser, |d| solver.sample(d, x, &sigmas, noise, on_step))?)
     }
 }
 

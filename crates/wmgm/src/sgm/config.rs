@@ -80,7 +80,9 @@ impl SgmConfig {
                 self.kind, self.format
             ));
         }
-        self.network.tensors().map_err(|e| format!("network: {e}"))?;
+        self.network
+            .tensors()
+            .map_err(|e| format!("network: {e}"))?;
         let factor = self.network.factor();
         for side in self.size {
             if !(1..=4096).contains(&side) || !side.is_multiple_of(factor) {

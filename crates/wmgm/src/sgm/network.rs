@@ -84,10 +84,7 @@ impl NetworkConfig {
             ),
             Self::Diffusers(c) => format!(
                 "diffusers' UNet2DModel: widths {:?}, {} blocks a level, {:?}, {:?} embedding",
-                c.block_out_channels,
-                c.layers_per_block,
-                c.down_block_types,
-                c.time_embedding_type
+                c.block_out_channels, c.layers_per_block, c.down_block_types, c.time_embedding_type
             ),
         }
     }

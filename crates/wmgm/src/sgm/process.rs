@@ -77,7 +77,10 @@ impl ProcessConfig {
     }
 
     /// Pictures in the range of the process's data, in [-1, 1].
-    pub(crate) fn centred(&self, x: candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+    pub(crate) fn centred(
+        &self,
+        x: candle_core::Tensor,
+    ) -> candle_core::Result<candle_core::Tensor> {
         match self {
             Self::ScoreSde(c) if !c.centered => x.affine(2.0, -1.0),
             _ => Ok(x),
@@ -91,8 +94,16 @@ impl ProcessConfig {
                 "discrete, {} steps, {:?} schedule{}{}",
                 c.diffusion_steps,
                 c.noise_schedule,
-                if c.learn_sigma { ", learned variances" } else { "" },
-                if c.predict_xstart { ", predicts x_0" } else { "" }
+                if c.learn_sigma {
+                    ", learned variances"
+                } else {
+                    ""
+                },
+                if c.predict_xstart {
+                    ", predicts x_0"
+                } else {
+                    ""
+                }
             ),
             Self::Diffusers(c) => format!(
                 "discrete, {} steps, {:?} schedule, predicts {}, {:?} variances",
@@ -101,7 +112,11 @@ impl ProcessConfig {
             Self::ScoreSde(c) => format!(
                 "{:?}, {}, pictures in {}",
                 c.process,
-                if c.continuous { "continuous" } else { "discrete" },
+                if c.continuous {
+                    "continuous"
+                } else {
+                    "discrete"
+                },
                 if c.centered { "[-1, 1]" } else { "[0, 1]" }
             ),
         }
