@@ -4,17 +4,18 @@
 use candle_core::{DType, Device, Tensor};
 use checkpoints::{Checkpoint, Parameters, safetensors};
 use nn_ops::Params;
+use nn_ops::path::{self, Path};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use wmgm::pipeline::SampleEvent;
 use wmgm::wsgm::{Band, Cascade, CascadeConfig, DetailStats, MeanHaar, Place};
 use wmgm::{Error, Model, Pipeline, SampleOptions, Wsgm};
 
 fn cases() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
 /// As the script's.
@@ -191,7 +192,7 @@ fn committed_cases() {
 
 #[test]
 fn golden_cases() {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
     let root = std::env::var_os("WMGM_GOLDEN").map_or(beside, PathBuf::from);
     let Ok(entries) = std::fs::read_dir(&root) else {
         eprintln!(
@@ -229,17 +230,21 @@ fn golden_cases() {
             let path = folder.join("weights.pth");
             let model =
                 Wsgm::from_checkpoint_on(path, config.clone(), which, &Device::Cpu).unwrap();
-            let mut drawn = 0;
-            let (out, _) = refine(&model, get("init"), &mut |i, dims| {
-                drawn += 1;
-                let z = get(order[i]);
-                assert_eq!(z.dims(), dims, "{name} {}", order[i]);
-                z
-            });
-            assert_eq!(drawn, order.len(), "{name}");
-            let error = error(&out, &get("out"));
-            eprintln!("{name}: {error}");
-            assert!(error < 1e-4, "{name}: {error}");
+            // Winograd's rounding is a few times PyTorch's own, and sampling amplifies either.
+            for (path, bound) in [(Path::Exact, 1e-4), (Path::Fast, 5e-4)] {
+                let mut drawn = 0;
+                let mut noise = |i: usize, dims: &[usize]| {
+                    drawn += 1;
+                    let z = get(order[i]);
+                    assert_eq!(z.dims(), dims, "{name} {}", order[i]);
+                    z
+                };
+                let (out, _) = path::with(path, || refine(&model, get("init"), &mut noise));
+                assert_eq!(drawn, order.len(), "{name}");
+                let error = error(&out, &get("out"));
+                eprintln!("{name}, {path:?}: {error}");
+                assert!(error < bound, "{name}, {path:?}: {error}");
+            }
         }
     }
 }

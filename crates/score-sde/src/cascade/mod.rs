@@ -8,7 +8,7 @@ mod config;
 
 use crate::diffusion::GaussianDiffusion;
 use crate::error::{Error, Result};
-use crate::sampler::{Noise, OnStep, check_eta, ddim_step_with, fresh_noise};
+use crate::sampler::{Noise, OnStep, check_eta, ddim_step_with, direction, fresh_noise};
 use crate::unet::{DropMask, UNet};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -30,7 +30,7 @@ pub struct Ddim {
 pub struct ConditionalDiffuser {
     net: UNet,
     process: GaussianDiffusion,
-    rounded: Option<GaussianDiffusion>,
+    rounded: bool,
     share_early: bool,
 }
 
@@ -53,7 +53,7 @@ impl ConditionalDiffuser {
         Ok(Self {
             net: UNet::new(unet, vb)?,
             process,
-            rounded: None,
+            rounded: false,
             share_early: false,
         })
     }
@@ -66,24 +66,14 @@ impl ConditionalDiffuser {
         self
     }
 
-    /// Sample with alpha_bar rounded to f32, as a checkpoint of cascaded-wavelet-diffusion has it, for the same numbers.
+    /// Compute DDIM's direction of alpha_bar rounded to f32, as cascaded-wavelet-diffusion does, for the same numbers.
     ///
-    /// DDIM's direction has the factor sqrt(1 - alpha_bar - sigma^2). With eta 1 and a long step to the first ones this is
-    /// what is left of 1e-4 - 1e-4, about as much as alpha_bar was rounded by, so that pictures change by some 1e-3.
-    ///
-    /// # Errors
-    /// Steps so many that some have the same alpha_bar in f32.
-    pub fn round_tables(mut self) -> Result<Self> {
-        let mut before = 1.0;
-        let exact = &self.process.coefficients().alphas_cumprod;
-        let betas = exact.iter().map(|&bar| {
-            let bar = f64::from(bar as f32);
-            1.0 - bar / std::mem::replace(&mut before, bar)
-        });
-        let (p, betas) = (&self.process, betas.collect());
-        let rounded = GaussianDiffusion::new(betas, p.mean_type(), p.var_type(), p.loss_type())?;
-        self.rounded = Some(rounded.rescale_timesteps(true));
-        Ok(self)
+    /// It has the factor sqrt(1 - alpha_bar - sigma^2). With eta 1 and a long step to the first ones this is what is left
+    /// of 1e-4 - 1e-4, about as much as alpha_bar is rounded by, so that pictures change by some 1e-3.
+    #[must_use]
+    pub fn round_direction(mut self, on: bool) -> Self {
+        self.rounded = on;
+        self
     }
 
     /// The network.
@@ -137,13 +127,17 @@ impl ConditionalDiffuser {
     ) -> Result<Tensor> {
         check_eta("ConditionalDiffuser::sample", how.eta)?;
         let visited = visited(self.process.steps(), how.steps)?;
-        let exact = self.process.respaced(&visited)?;
-        let process = match &self.rounded {
-            Some(rounded) => rounded.respaced(&visited)?,
-            None => exact.clone(),
-        };
+        let process = self.process.respaced(&visited)?;
         let process = process.clip_within(how.bounds.clone())?;
-        let sigma = fresh_noise(exact.coefficients(), how.eta);
+        let c = process.coefficients();
+        let factors = |i: usize| {
+            let (prev, sigma) = (c.alphas_cumprod_prev[i], fresh_noise(c, how.eta, i));
+            let stored = f64::from(prev as f32);
+            (
+                direction(if self.rounded { stored } else { prev }, sigma),
+                sigma,
+            )
+        };
         let model = |x: &Tensor, t: &Tensor| self.predict(x, t, condition, None);
         let n = x.dims().first().copied().unwrap_or(0);
         for (i, t) in (0..how.steps).rev().enumerate() {
@@ -151,7 +145,7 @@ impl ConditionalDiffuser {
                 true => noise(i, &x)?,
                 false => x.zeros_like()?,
             };
-            x = ddim_step_with(&process, &model, &x, &vec![t; n], &sigma, true, &z)?;
+            x = ddim_step_with(&process, &model, &x, &vec![t; n], &factors, true, &z)?;
             on_step(i, &x)?;
         }
         Ok(x)

@@ -43,23 +43,32 @@ pub fn ddim_step(
     z: &Tensor,
 ) -> Result<Tensor> {
     check_eta("ddim_step", eta)?;
-    let sigma = fresh_noise(diffusion.coefficients(), eta);
-    ddim_step_with(diffusion, model, x, t, &sigma, clip, z)
+    let c = diffusion.coefficients();
+    let factors = |i: usize| {
+        let sigma = fresh_noise(c, eta, i);
+        (direction(c.alphas_cumprod_prev[i], sigma), sigma)
+    };
+    ddim_step_with(diffusion, model, x, t, &factors, clip, z)
 }
 
-/// DDIM's sigma of each step (eq. 16). At step 0 it is 0, for there 1 - prev is.
-pub(crate) fn fresh_noise(c: &Coefficients, eta: f64) -> impl Fn(usize) -> f64 {
-    let (bar, prev) = (&c.alphas_cumprod, &c.alphas_cumprod_prev);
-    move |i| eta * ((1.0 - prev[i]) / (1.0 - bar[i]) * (1.0 - bar[i] / prev[i])).sqrt()
+/// DDIM's sigma of a step (eq. 16). At step 0 it is 0, for there 1 - prev is.
+pub(crate) fn fresh_noise(c: &Coefficients, eta: f64, i: usize) -> f64 {
+    let (bar, prev) = (c.alphas_cumprod[i], c.alphas_cumprod_prev[i]);
+    eta * ((1.0 - prev) / (1.0 - bar) * (1.0 - bar / prev)).sqrt()
 }
 
-/// [`ddim_step`] with any deviation `sigma` of the fresh noise of each step.
+/// The factor of the predicted noise, for what alpha_bar is after the step.
+pub(crate) fn direction(prev: f64, sigma: f64) -> f64 {
+    (1.0 - prev - sigma.powi(2)).max(0.0).sqrt()
+}
+
+/// [`ddim_step`] with each step's factors of the predicted noise and of the fresh noise.
 pub(crate) fn ddim_step_with(
     diffusion: &GaussianDiffusion,
     model: Model,
     x: &Tensor,
     t: &[usize],
-    sigma: &dyn Fn(usize) -> f64,
+    factors: &dyn Fn(usize) -> (f64, f64),
     clip: bool,
     z: &Tensor,
 ) -> Result<Tensor> {
@@ -67,11 +76,9 @@ pub(crate) fn ddim_step_with(
     let prev = &diffusion.coefficients().alphas_cumprod_prev;
     let clean = diffusion.p_mean_variance(model, x, t, clip)?.pred_xstart;
     let eps = diffusion.eps_from_xstart(x, t, &clean)?;
-    let direction = diffusion.scale(&eps, t, |i| {
-        (1.0 - prev[i] - sigma(i).powi(2)).max(0.0).sqrt()
-    })?;
+    let direction = diffusion.scale(&eps, t, |i| factors(i).0)?;
     let mean = (diffusion.scale(&clean, t, |i| prev[i].sqrt())? + direction)?;
-    Ok((mean + diffusion.scale(z, t, sigma)?)?)
+    Ok((mean + diffusion.scale(z, t, |i| factors(i).1)?)?)
 }
 
 /// The step of DDIM's equation the other way, towards more noise: x_{t+1} from x_t, which encodes a picture.

@@ -44,7 +44,7 @@ mod unipc;
 pub use ancestral::ancestral_step;
 pub use config::{SamplerName, SolverConfig};
 pub use coupling::Coupling;
-pub(crate) use ddim::{check_eta, ddim_step_with, fresh_noise};
+pub(crate) use ddim::{check_eta, ddim_step_with, direction, fresh_noise};
 pub use ddim::{ddim, ddim_reverse_step, ddim_step};
 pub use ddim_sigma::ddim_sigma;
 pub use ddpm::{ddpm, ddpm_step};

@@ -66,7 +66,7 @@ const SCHEDULE: [&str; 9] = [
 impl Cascade {
     /// A cascade of the tensors in `state`, named as in a `state_dict` of cascaded-wavelet-diffusion, which must hold what
     /// it needs and nothing else. The numbers of the processes may be absent; where `betas` are there they must be the
-    /// configuration's, and where `alphas_cumprod` is there, which is of f32, it is what is sampled with.
+    /// configuration's, and where `alphas_cumprod` is there, its rounding to f32 is sampled with as in that program.
     ///
     /// # Errors
     /// A configuration out of range; a tensor that is missing, left over, misshapen, of a wrong type or not finite: the
@@ -88,21 +88,18 @@ impl Cascade {
         }
         let weights = Weights::load(&state.filtered(is_parameter)?, device)?;
         let made = Self::create(config, stats, weights.builder(device));
-        let mut made = made.map_err(|e| bad(e.to_string()))?;
-        if state.names().any(|name| name.ends_with(".alphas_cumprod")) {
-            made.round_tables()?;
-        }
-        Ok(made)
+        let made = made.map_err(|e| bad(e.to_string()))?;
+        let rounded = state.names().any(|name| name.ends_with(".alphas_cumprod"));
+        Ok(made.round_directions(rounded))
     }
 
-    /// Samples with the tables of all processes rounded to f32, see [`ConditionalDiffuser::round_tables`].
-    fn round_tables(&mut self) -> Result<()> {
-        let rounded = |d: &ConditionalDiffuser| Ok::<_, Error>(d.clone().round_tables()?);
+    /// See [`ConditionalDiffuser::round_direction`].
+    fn round_directions(mut self, on: bool) -> Self {
         for level in &mut self.levels {
-            level.details = rounded(&level.details)?;
-            level.coarse = level.coarse.as_ref().map(rounded).transpose()?;
+            level.details = level.details.clone().round_direction(on);
+            level.coarse = level.coarse.take().map(|d| d.round_direction(on));
         }
-        Ok(())
+        self
     }
 
     /// A cascade whose networks `vb` reads or creates, under the names that [`Cascade::load`] reads.
