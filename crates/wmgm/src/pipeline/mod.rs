@@ -176,7 +176,7 @@ pub trait Pipeline {
 }
 
 /// Errs if a class was asked of a model that has none.
-fn no_class(options: &SampleOptions) -> Result<()> {
+pub(crate) fn no_class(options: &SampleOptions) -> Result<()> {
     match options.class {
         None => Ok(()),
         Some(_) => Err(Error::Argument(
