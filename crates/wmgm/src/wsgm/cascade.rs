@@ -66,7 +66,7 @@ const SCHEDULE: [&str; 9] = [
 impl Cascade {
     /// A cascade of the tensors in `state`, named as in a `state_dict` of cascaded-wavelet-diffusion, which must hold what
     /// it needs and nothing else. The numbers of the processes may be absent; where `betas` are there they must be the
-    /// configuration's, and where `alphas_cumprod` is there, its rounding to f32 is sampled with as in that program.
+    /// configuration's, and where `alphas_cumprod` is there, sampling is number by number that program's.
     ///
     /// # Errors
     /// A configuration out of range; a tensor that is missing, left over, misshapen, of a wrong type or not finite: the
@@ -89,15 +89,16 @@ impl Cascade {
         let weights = Weights::load(&state.filtered(is_parameter)?, device)?;
         let made = Self::create(config, stats, weights.builder(device));
         let made = made.map_err(|e| bad(e.to_string()))?;
-        let rounded = state.names().any(|name| name.ends_with(".alphas_cumprod"));
-        Ok(made.round_directions(rounded))
+        let theirs = state.names().any(|name| name.ends_with(".alphas_cumprod"));
+        Ok(made.same_numbers(theirs))
     }
 
-    /// See [`ConditionalDiffuser::round_direction`].
-    fn round_directions(mut self, on: bool) -> Self {
+    /// Sample number by number as cascaded-wavelet-diffusion does, see [`ConditionalDiffuser::same_numbers`].
+    #[must_use]
+    pub fn same_numbers(mut self, on: bool) -> Self {
         for level in &mut self.levels {
-            level.details = level.details.clone().round_direction(on);
-            level.coarse = level.coarse.take().map(|d| d.round_direction(on));
+            level.details = level.details.clone().same_numbers(on);
+            level.coarse = level.coarse.take().map(|d| d.same_numbers(on));
         }
         self
     }
