@@ -504,7 +504,7 @@ fn checkpoints_that_do_not_fit_name_the_tensor() {
         load(&other, all.clone())
             .unwrap_err()
             .to_string()
-            .contains("tensor wds.0.dnd.unet.")
+            .contains("wds.0.dnd.unet.")
     );
     // Without the numbers of the processes it is a cascade, too.
     let mut bare = all.clone();
