@@ -348,7 +348,8 @@ fn check_schedule(
     let process = diffuser.process().map_err(|e| e.to_string())?;
     let pairs = found.iter().zip(&process.coefficients().betas).enumerate();
     // Stored in f32, or perhaps in half that.
-    let mut other = pairs.filter(|(_, (a, b))| !((*a - *b).abs() <= 1e-2 * b.abs()));
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-2 * b.abs();
+    let mut other = pairs.filter(|(_, (a, b))| !close(**a, **b));
     match other.next() {
         None => Ok(()),
         Some((i, (a, b))) => Err(wrong(format!("holds {a} at step {i} in place of {b}"))),
