@@ -2,7 +2,7 @@
 //! diffusions, one of the coarsest picture and one of each level's standardised details given the picture so far.
 //!
 //! Networks, statistics, names and sampler are those of cascaded-wavelet-diffusion, whose checkpoints load. Their
-//! configuration is given beside them, its levels nested in place; a level of ours and of theirs:
+//! configuration is given beside them, its levels nested in place:
 //!
 //! ```
 //! let config: wmgm::wsgm::CascadeConfig = serde_json::from_str(r#"{
