@@ -146,7 +146,7 @@ fn list(manifest: &Manifest, hub: &Hub) -> Result<String> {
 }
 
 /// Writes to standard output. A reader who has gone is no error.
-fn say(text: &str) -> Result<()> {
+pub(crate) fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {

@@ -2,6 +2,7 @@
 
 mod afhq;
 mod bands;
+mod export;
 mod fetch;
 mod fuzz;
 mod nearest;
@@ -30,6 +31,8 @@ enum Task {
     Nearest(nearest::Nearest),
     /// Download pretrained models into the cache that all tools for the Hugging Face hub share
     FetchWeights(fetch::FetchWeights),
+    /// Make a model of a checkpoint of another program, or a file for that program of a model
+    ExportWeights(export::ExportWeights),
     /// Feed damaged files to a reader until time is up or it falls over
     Fuzz(fuzz::Fuzz),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Bands(arguments) => bands::run(&arguments),
         Task::Nearest(arguments) => nearest::run(&arguments),
         Task::FetchWeights(arguments) => fetch::run(&arguments),
+        Task::ExportWeights(arguments) => export::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match done {

@@ -232,15 +232,6 @@ impl Checkpoint {
         self.with(tensors)
     }
 
-    /// The tensors whose names `keep` takes, perhaps none.
-    ///
-    /// # Errors
-    /// None that this file has not had when it was opened.
-    pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Result<Self> {
-        let kept = self.tensors.iter().filter(|(name, _)| keep(name));
-        self.with(kept.cloned().collect())
-    }
-
     /// The first parts of all names, a few of them, for messages.
     pub(crate) fn beginnings(&self) -> String {
         let mut first: Vec<String> = self

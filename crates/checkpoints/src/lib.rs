@@ -9,6 +9,7 @@ pub mod error;
 mod flatten;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod names;
 pub mod pickle;
 pub mod safetensors;
 mod state;

@@ -21,6 +21,7 @@ fn main() -> wmgm::Result<()> {
         batch: 3,
         sampler: Some("heun".into()),
         steps: Some(6),
+        class: None,
     };
     let began = Instant::now();
     let watch = |event| {

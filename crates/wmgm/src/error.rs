@@ -59,9 +59,15 @@ pub enum Error {
     /// Making pictures.
     #[error(transparent)]
     Picture(#[from] crate::picture::PictureError),
-    /// A file of tensors.
+    /// Files of tensors.
     #[error(transparent)]
-    Tensors(#[from] checkpoints::Error),
+    Weights(#[from] checkpoints::Error),
+    /// A diffusion process, its sampler or its network.
+    #[error(transparent)]
+    Score(score_sde::Error),
+    /// The networks of details.
+    #[error(transparent)]
+    Details(msal_gan::Error),
     /// A tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -73,6 +79,24 @@ impl From<crate::data::DataError> for Error {
         match error {
             crate::data::DataError::Cancelled => Self::Cancelled,
             error => Self::Data(error),
+        }
+    }
+}
+
+impl From<score_sde::Error> for Error {
+    fn from(error: score_sde::Error) -> Self {
+        match error {
+            score_sde::Error::Candle(error) => Self::Candle(error),
+            error => Self::Score(error),
+        }
+    }
+}
+
+impl From<msal_gan::Error> for Error {
+    fn from(error: msal_gan::Error) -> Self {
+        match error {
+            msal_gan::Error::Candle(error) => Self::Candle(error),
+            error => Self::Details(error),
         }
     }
 }

@@ -8,14 +8,16 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod import;
 pub mod model;
 pub mod picture;
 pub mod pipeline;
+pub mod sgm;
 pub mod train;
 pub mod transform;
 pub mod wsgm;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
-pub use pipeline::{SampleOptions, Wmgm};
+pub use pipeline::{Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
 pub use wsgm::Wsgm;

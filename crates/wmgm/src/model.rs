@@ -14,9 +14,11 @@ use score_sde::{Edm, UNet};
 /// What c_noise = ln(sigma) / 4 is multiplied by before the network's sinusoidal embedding, which expects hundreds.
 pub(crate) const TIME_SCALE: f64 = 400.0;
 
-/// Noise streams of sampling: the diffusion's start, and the details of level k at `DETAIL + k`.
-const START: u32 = 100;
-const DETAIL: u32 = 200;
+/// Noise streams of sampling: the diffusion's start, its fresh noise where a sampler needs some, and the details of level
+/// k at `DETAIL + k`.
+pub(crate) const START: u32 = 100;
+pub(crate) const FRESH: u32 = 101;
+pub(crate) const DETAIL: u32 = 200;
 
 /// A way down the noise levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

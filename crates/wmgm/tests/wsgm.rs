@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use wmgm::pipeline::SampleEvent;
 use wmgm::wsgm::{Band, Cascade, CascadeConfig, DetailStats, MeanHaar, Place};
-use wmgm::{Error, SampleOptions, Wsgm};
+use wmgm::{Error, Model, Pipeline, SampleOptions, Wsgm};
 
 fn cases() -> PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
@@ -284,7 +284,7 @@ fn events_tell_every_step_and_a_break_cancels() {
     };
     let steps = 4 + 3 + 2;
     assert_eq!(
-        model.cascade().evaluations(&model.plan(&options).unwrap()),
+        model.cascade().evaluations(&model.steps(&options).unwrap()),
         steps
     );
     let seen = Mutex::new(Vec::new());
@@ -309,7 +309,7 @@ fn events_tell_every_step_and_a_break_cancels() {
     let error = model.sample_with(&options, &stop).unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");
     // Another number of steps, for all diffusions.
-    let plan = model.plan(&SampleOptions {
+    let plan = model.steps(&SampleOptions {
         steps: Some(7),
         ..options.clone()
     });
@@ -471,18 +471,18 @@ fn checkpoints_that_do_not_fit_name_the_tensor() {
     };
     let full = |value: f32, dims: &[usize]| Some(Tensor::full(value, dims, &Device::Cpu).unwrap());
     for (name, tensor, expected) in [
-        (weight, None, "is missing"),
-        (weight, full(0.0, &[96, 32]), "shape"),
+        (weight, None, "1 missing"),
+        (weight, full(0.0, &[96, 32]), "[96, 32] for [96, 32, 1]"),
         (weight, full(f32::NAN, &[96, 32, 1]), "NaN"),
-        (var, None, "is missing"),
-        (var, full(1.0, &[1, 9]), "[1, 9, 1, 1]"),
+        (var, None, "1 missing"),
+        (var, full(1.0, &[1, 9]), "[1, 9] for [1, 9, 1, 1]"),
         (var, full(0.0, &[1, 9, 1, 1]), "without any detail"),
-        ("wds.0.dnd.unet.more.weight", full(0.0, &[1]), "no network"),
-        ("wds.2.dnd.unet.out.2.bias", full(0.0, &[9]), "no network"),
-        ("wds.0.dnc.betas", full(0.0, &[9]), "no level"),
-        ("step", full(0.0, &[1]), "no level"),
+        ("wds.0.dnd.unet.more.weight", full(0.0, &[1]), "no layer"),
+        ("wds.2.dnd.unet.out.2.bias", full(0.0, &[9]), "no layer"),
+        ("wds.0.dnc.betas", full(0.0, &[9]), "no layer"),
+        ("step", full(0.0, &[1]), "no layer"),
         ("wds.1.dnd.betas", full(0.01, &[1000]), "at step 0"),
-        ("wds.1.dnd.betas", full(0.01, &[500]), "[500]"),
+        ("wds.1.dnd.betas", full(0.01, &[500]), "[500] for [1000]"),
     ] {
         let error = with(name, tensor);
         assert!(
@@ -504,17 +504,60 @@ fn checkpoints_that_do_not_fit_name_the_tensor() {
         load(&other, all.clone())
             .unwrap_err()
             .to_string()
-            .contains("tensor wds.0.dnd.unet.")
+            .contains("wds.0.dnd.unet.")
     );
     // Without the numbers of the processes it is a cascade, too.
     let mut bare = all.clone();
     bare.retain(|name, _| name.contains(".unet.") || name.contains(".transform."));
     load(&config, bare).unwrap();
-    // A size is needed for samples from a seed.
+    // Without a size it has one that fits.
     let mut sizeless = config.clone();
     sizeless.image_size = None;
-    let error = load(&sizeless, all)
+    assert_eq!(load(&sizeless, all).unwrap().size(), [32, 32]);
+}
+
+/// Exported as a bundle it is the same model; halved, its statistics are not.
+#[test]
+fn bundles() {
+    use wmgm::import::{self, ReadOptions};
+    let config = two_levels();
+    let (folder, path) = stored(tensors(&config, "two-levels"));
+    let options = ReadOptions::default();
+    let error = import::read(&path, &options).unwrap_err().to_string();
+    assert!(error.contains("--config"), "{error}");
+    let given = folder.path().join("config.json");
+    std::fs::write(&given, serde_json::to_vec(&config).unwrap()).unwrap();
+    let options = ReadOptions {
+        config: Some(given),
+        ..options
+    };
+    let sampled = SampleOptions {
+        pictures: 0..2,
+        ..SampleOptions::default()
+    };
+    let pictures = Wsgm::from_checkpoint(&path, config)
         .unwrap()
-        .sample(&SampleOptions::default());
-    assert!(error.unwrap_err().to_string().contains("image_size"));
+        .sample(&sampled)
+        .unwrap();
+    let imported = import::read(&path, &options).unwrap();
+    for (precision, same) in [(None, true), (Some(safetensors::Precision::F16), false)] {
+        let out = folder.path().join("bundle");
+        imported.write_bundle(&out, precision).unwrap();
+        let model = Model::open(&out, &Device::Cpu).unwrap();
+        assert_eq!(model.plan(&sampled).unwrap().steps, 9);
+        assert_eq!(model.sample(&sampled).unwrap() == pictures, same);
+        let stored = Checkpoint::open(out.join("cascade.safetensors")).unwrap();
+        let dtype = |name: &str| stored.tensor(name, &Device::Cpu).unwrap().dtype();
+        assert_eq!(dtype("wds.0.transform.details_var"), DType::F32);
+        assert_eq!(dtype("wds.0.dnd.unet.out.2.bias") == DType::F32, same);
+        // And on to a file of tensors again.
+        let again = folder.path().join("again.safetensors");
+        let read = import::read(&out, &ReadOptions::default()).unwrap();
+        read.write_safetensors(&again, None).unwrap();
+        assert_eq!(Checkpoint::open(again).unwrap().len(), stored.len());
+        assert!(
+            read.write_diffusers(&folder.path().join("d"), None)
+                .is_err()
+        );
+    }
 }

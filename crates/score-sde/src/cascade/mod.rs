@@ -235,6 +235,39 @@ mod tests {
     }
 
     #[test]
+    fn clean_predictions_stay_within_the_bounds_of_their_channels() {
+        let (steps, linear, unet) = (100, true, config());
+        let process = DiffuserConfig {
+            steps,
+            linear,
+            unet,
+        }
+        .process()
+        .unwrap();
+        let zero = |x: &Tensor, _: &Tensor| x.zeros_like();
+        let x = Tensor::full(0.5f32, (1, 2, 1, 1), &Device::Cpu).unwrap();
+        let clean = |bounds: Vec<(f64, f64)>| {
+            let process = process.clone().clip_within(bounds)?;
+            let p = process.p_mean_variance(&zero, &x, &[60], true)?;
+            Ok::<_, Error>(p.pred_xstart.flatten_all()?.to_vec1::<f32>()?)
+        };
+        let free = (f64::NEG_INFINITY, f64::INFINITY);
+        let plain = clean(vec![free]).unwrap();
+        assert!(plain[0] > 1.0 && plain[0] == plain[1]);
+        assert_eq!(clean(vec![(-0.1, 0.25), free]).unwrap(), [0.25, plain[0]]);
+        assert_eq!(clean(vec![(-1.0, 1.0)]).unwrap(), [1.0, 1.0]);
+        for bounds in [vec![], vec![(1.0, -1.0)], vec![(f64::NAN, 1.0)]] {
+            assert!(clean(bounds).unwrap_err().to_string().contains("bounds is"));
+        }
+        assert!(
+            clean(vec![free; 3])
+                .unwrap_err()
+                .to_string()
+                .contains("(N, 3, ...)")
+        );
+    }
+
+    #[test]
     fn names_of_two_programs() {
         let unet = config().unet(12, 9).unwrap();
         assert_eq!(unet.channel_mult, [1, 1, 4]);

@@ -82,7 +82,8 @@ impl GaussianDiffusion {
     /// # Errors
     /// No pair, or one that is not in order.
     pub fn clip_within(mut self, bounds: Vec<(f64, f64)>) -> Result<Self> {
-        let wrong = bounds.iter().find(|(low, high)| !(low <= high));
+        let ordered = |(low, high): &&(f64, f64)| low <= high;
+        let wrong = bounds.iter().find(|pair| !ordered(pair));
         if bounds.is_empty() || wrong.is_some() {
             return Err(Error::Argument {
                 op: "GaussianDiffusion::clip_within",

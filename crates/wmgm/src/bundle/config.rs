@@ -1,5 +1,6 @@
 //! `config.json`: everything but the weights.
 
+use super::Kind;
 use crate::bands::{LevelStats, check_stats};
 use crate::config::{SampleDefaults, TrainConfig};
 use crate::config::{check_edm, check_fold, check_generator, check_sample, check_unet};
@@ -14,6 +15,9 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BundleConfig {
+    /// `wmgm`, which is not written.
+    #[serde(default, skip_serializing_if = "Kind::is_wmgm")]
+    pub kind: Kind,
     /// Version of this format.
     pub format: u32,
     /// The model's name.
@@ -86,6 +90,7 @@ impl BundleConfig {
     /// The record of a training run.
     pub fn new(c: &TrainConfig, bands: Vec<LevelStats>, provenance: Provenance) -> Self {
         Self {
+            kind: Kind::Wmgm,
             format: FORMAT,
             name: c.name.clone(),
             size: c.size,
@@ -105,6 +110,9 @@ impl BundleConfig {
 
     /// Whether a model can be built of it: every size bounded, every part fitting the others.
     pub(super) fn check(&self) -> Result<(), String> {
+        if self.kind != Kind::Wmgm {
+            return Err(format!("kind is {:?}, this is read as wmgm", self.kind));
+        }
         if self.format != FORMAT {
             return Err(format!(
                 "format is {}, this program reads {FORMAT}",

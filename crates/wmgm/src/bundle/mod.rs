@@ -1,11 +1,25 @@
-//! A model on disk: a folder with `config.json`, `score.safetensors` and `generator.safetensors`.
+//! A model on disk: a folder with `config.json`, `score.safetensors` and `generator.safetensors`; other kinds, which
+//! `config.json` names, have one file of weights each.
 //!
 //! Loading trusts nothing: files, headers and every size in the configuration are bounded, every tensor's name, shape
 //! and type checked and every value finite; the first that is off is named.
 
 mod config;
+mod kind;
+mod pair;
+mod sgm;
+mod single;
+mod wsgm;
 
 pub use config::{BundleConfig, Init, Provenance};
+pub use kind::{Head, Kind, Variant};
+pub use pair::{PairConfig, write_pair};
+pub(crate) use pair::{Parts, read as read_pair};
+pub(crate) use sgm::read as read_sgm;
+pub use sgm::write_sgm;
+pub use single::{Single, SingleConfig, read_single, write_single};
+pub(crate) use wsgm::{CASCADE, read as read_wsgm};
+pub use wsgm::{WsgmConfig, read_wsgm_config, write_wsgm};
 
 use crate::error::{Error, Result};
 use crate::files::{map_bounded, read_bounded};
@@ -23,6 +37,11 @@ use std::path::Path;
 const FILES: [&str; 3] = ["config.json", "score.safetensors", "generator.safetensors"];
 /// The most bytes of config.json and of a file of weights.
 const MAX_BYTES: [u64; 3] = [1 << 20, 8 << 30, 8 << 30];
+
+/// What every kind of bundle has, and how large it and a file of weights may be.
+const CONFIG: &str = FILES[0];
+const MAX_CONFIG: u64 = MAX_BYTES[0];
+const MAX_WEIGHTS: u64 = MAX_BYTES[1];
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +83,7 @@ impl Bundle {
     /// A missing file, a field out of range, a tensor that is missing, misshapen, of a wrong type or not finite: the
     /// first one is named.
     pub fn read(folder: &Path, device: &Device) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::Bundle {
-                path: folder.into(),
-                reason: format!("is not a folder; a bundle is one with {}", FILES.join(", ")),
-            });
-        }
+        check_files(folder, &FILES)?;
         let config = read_bounded(&folder.join(FILES[0]), MAX_BYTES[0])?;
         let [score, generator] = [1, 2].map(|i| map_bounded(&folder.join(FILES[i]), MAX_BYTES[i]));
         let (score, generator) = (score?, generator?);
@@ -96,11 +110,11 @@ impl Bundle {
         let transform =
             Transform::new(&config.wavelet).map_err(|e| bad(FILES[0], e.to_string()))?;
         let (net, n_score) = network(bytes.score, device, |vb| {
-            UNet::new(config.score.clone(), vb)
+            Ok(UNet::new(config.score.clone(), vb)?)
         })
         .map_err(|e| bad(FILES[1], e))?;
         let (generator, n_generator) = network(bytes.generator, device, |vb| {
-            DetailGenerator::new(config.generator.clone(), vb)
+            Ok(DetailGenerator::new(config.generator.clone(), vb)?)
         })
         .map_err(|e| bad(FILES[2], e))?;
         Ok(Self {
@@ -121,11 +135,41 @@ impl Bundle {
     }
 }
 
+/// What kind of bundle a folder is.
+///
+/// # Errors
+/// No folder, no `config.json`, or none that names a kind known here.
+pub fn head(folder: &Path) -> Result<Head> {
+    check_files(folder, &FILES)?;
+    read_config(folder, MAX_CONFIG)
+}
+
+/// Errs unless there is a folder.
+fn check_files(folder: &Path, files: &[&str]) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::Bundle {
+        path: folder.into(),
+        reason: format!("is not a folder; a bundle is one with {}", files.join(", ")),
+    })
+}
+
+/// Reads `config.json`.
+fn read_config<T: serde::de::DeserializeOwned>(folder: &Path, most: u64) -> Result<T> {
+    let path = folder.join(CONFIG);
+    let bytes = read_bounded(&path, most)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Bundle {
+        path,
+        reason: e.to_string(),
+    })
+}
+
 /// A network of the tensors in a file, which must hold what it needs and nothing else, and their number of values.
 fn network<T>(
     bytes: &[u8],
     device: &Device,
-    build: impl FnOnce(candle_nn::VarBuilder<'static>) -> candle_core::Result<T>,
+    build: impl FnOnce(candle_nn::VarBuilder<'static>) -> Result<T>,
 ) -> std::result::Result<(T, usize), String> {
     let weights =
         Weights::from_safetensors(bytes, Path::new(""), device).map_err(|e| e.reason())?;
@@ -193,8 +237,20 @@ pub fn write(
         folder,
         &Device::Cpu,
     )?;
-    crate::files::write_folder(folder, FILES[0], |temporary| {
-        for (name, bytes) in FILES.iter().zip([&json, &score, &generator]) {
+    write_files(
+        folder,
+        &[
+            (FILES[0], &json),
+            (FILES[1], &score),
+            (FILES[2], &generator),
+        ],
+    )
+}
+
+/// Writes a folder of these files as a whole or not at all.
+fn write_files(folder: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    crate::files::write_folder(folder, CONFIG, |temporary| {
+        for (name, bytes) in files {
             crate::files::write_atomic(temporary.join(name), |w| w.write_all(bytes))?;
         }
         Ok::<(), crate::files::FileError>(())

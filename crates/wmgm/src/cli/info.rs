@@ -1,28 +1,178 @@
 //! `wmgm info`.
 
-use super::embedded;
 use super::say::say;
+use super::{embedded, place};
+use candle_core::Device;
+use score_sde::DiffuserConfig;
 use std::fmt::Write;
 use std::path::PathBuf;
-use wmgm::Bundle;
+use wmgm::bundle::{Kind, Single, SingleConfig, WsgmConfig, head, read_single, read_wsgm_config};
 use wmgm::error::Result;
+use wmgm::sgm::SgmConfig;
+use wmgm::{Bundle, Model, Pair, Sgm, Wsgm};
 
-/// Describe a bundle: architecture, parameters, bands, training, licence.
+/// What a description is made into.
+type Text = std::result::Result<String, std::fmt::Error>;
+
+/// Describe a model: architecture, parameters, bands, training, licence.
 #[derive(Debug, clap::Args)]
 pub struct InfoArgs {
-    /// Folder of a bundle; the model inside the program unless given.
+    /// A bundle's folder, one of diffusers, or owner/name in the hub's cache; the model inside the program unless given.
+    #[arg(value_name = "MODEL")]
     bundle: Option<PathBuf>,
 }
 
 impl InfoArgs {
     pub fn run(self) -> Result<()> {
-        let bundle = embedded::bundle(self.bundle.as_deref(), &candle_core::Device::Cpu)?;
-        say(&describe(&bundle).unwrap_or_default())
+        let Some(model) = &self.bundle else {
+            let bundle = embedded::bundle(None, &Device::Cpu)?;
+            return say(&describe(&bundle).unwrap_or_default());
+        };
+        let folder = place::folder(model, false)?;
+        if head(&folder).is_ok_and(|head| head.kind == Kind::Network) {
+            let (config, parameters) = read_single(&folder)?;
+            return say(&single(&config, parameters).unwrap_or_default());
+        }
+        let text = match Model::open(&folder, &Device::Cpu)? {
+            Model::Wmgm(model) => describe(model.bundle()),
+            Model::Pair(model) => pair(&model),
+            Model::Sgm(model) => sgm(&model),
+            Model::Wsgm(model) => wsgm(&read_wsgm_config(&folder)?, &model),
+            _ => Ok(String::new()),
+        };
+        say(&text.unwrap_or_default())
     }
 }
 
+/// A diffusion on pixels.
+fn sgm(model: &Sgm) -> Text {
+    let c = model.config();
+    let mut text = String::new();
+    let t = &mut text;
+    writeln!(t, "{}", or_unknown(&c.name))?;
+    writeln!(t, "{}", pictures(c.size, c.network.channels().0))?;
+    diffusion(t, c, model.parameters())?;
+    origin(t, [&c.provenance, &c.licence, &c.attribution])?;
+    Ok(text)
+}
+
+/// A cascade of diffusions.
+fn wsgm(c: &WsgmConfig, model: &Wsgm) -> Text {
+    let cascade = model.cascade();
+    let (levels, last) = (&c.cascade.levels, c.cascade.levels.len().saturating_sub(1));
+    let mut text = String::new();
+    let t = &mut text;
+    writeln!(t, "{}", or_unknown(&c.name))?;
+    let size = c.cascade.size();
+    writeln!(t, "{}", pictures(size, c.cascade.num_channels))?;
+    writeln!(t, "wavelet      mean-Haar, {} levels", levels.len())?;
+    writeln!(t, "cascade      {} parameters", cascade.parameters())?;
+    for (i, level) in levels.iter().enumerate().rev() {
+        let [height, width] = size.map(|side| side >> (i + 1));
+        let process = |d: &DiffuserConfig| {
+            let kind = if d.linear { "linear" } else { "cosine" };
+            let u = &d.unet;
+            let (base, mults) = (u.base_channels, &u.channel_mults);
+            format!(
+                "{kind}, {} steps; U-Net of {base} x 1 and {mults:?}",
+                d.steps
+            )
+        };
+        if let Some(coarse) = &level.coarse_diffuser {
+            writeln!(t, "  {width} x {height} coarse  {}", process(coarse))?;
+        } else if i == last {
+            writeln!(t, "  {width} x {height} coarse  given")?;
+        }
+        writeln!(
+            t,
+            "  {width} x {height} details {}",
+            process(&level.details_diffuser)
+        )?;
+    }
+    let steps = c
+        .cascade
+        .plan(None)
+        .map_or(0, |plan| cascade.evaluations(&plan));
+    writeln!(t, "sampler      ddim, {steps} steps in all")?;
+    origin(t, [&c.provenance, &c.licence, &c.attribution])?;
+    Ok(text)
+}
+
+/// WMGM of the official program.
+fn pair(model: &Pair) -> Text {
+    let c = model.config();
+    let [low, generator] = model.parameters();
+    let mut text = String::new();
+    let t = &mut text;
+    writeln!(t, "{}", or_unknown(&c.name))?;
+    writeln!(t, "{}", pictures(c.size, 3))?;
+    let [height, width] = c.low.size;
+    writeln!(
+        t,
+        "wavelet      haar, {} levels; low band {width} x {height} as pictures, times 4, rounding {}",
+        c.levels,
+        c.rounding.map_or("none".into(), |r| format!("{r:?}"))
+    )?;
+    diffusion(t, &c.low, low)?;
+    writeln!(
+        t,
+        "generator    official, {generator} parameters: width {}, one for all levels",
+        c.generator.n_channels
+    )?;
+    origin(t, [&c.provenance, &c.licence, &c.attribution])?;
+    Ok(text)
+}
+
+/// One network.
+fn single(c: &SingleConfig, parameters: usize) -> Text {
+    let mut text = String::new();
+    let t = &mut text;
+    writeln!(t, "{}", or_unknown(&c.name))?;
+    match &c.network {
+        Single::OfficialGenerator(g) => writeln!(
+            t,
+            "generator    official, {parameters} parameters: width {}, pooling {:?}; no model by itself",
+            g.n_channels, g.pooling
+        )?,
+        Single::OfficialDiscriminator(d) => writeln!(
+            t,
+            "discriminator official, {parameters} parameters: width {}, {} halvings",
+            d.n_channels, d.n_blocks
+        )?,
+    }
+    origin(t, [&c.provenance, &c.licence, &c.attribution])?;
+    Ok(text)
+}
+
+fn pictures([height, width]: [usize; 2], channels: usize) -> String {
+    let colours = if channels == 1 { "grey" } else { "RGB" };
+    format!("pictures     {width} x {height} {colours}")
+}
+
+/// Network, process and sampler.
+fn diffusion(t: &mut String, c: &SgmConfig, parameters: usize) -> std::fmt::Result {
+    writeln!(
+        t,
+        "score        {parameters} parameters; {}",
+        c.network.describe()
+    )?;
+    writeln!(t, "process      {}", c.process.describe())?;
+    writeln!(
+        t,
+        "sampler      {}, {} steps",
+        c.sample.sampler, c.sample.steps
+    )
+}
+
+fn origin(t: &mut String, [provenance, licence, attribution]: [&str; 3]) -> std::fmt::Result {
+    writeln!(t, "from         {}", or_unknown(provenance))?;
+    writeln!(t, "licence      weights: {}", or_unknown(licence))?;
+    writeln!(t, "attribution  {}", or_unknown(attribution))?;
+    writeln!(t, "code         MIT OR Apache-2.0")
+}
+
 /// Everything of a bundle that a person may want to know.
-fn describe(bundle: &Bundle) -> std::result::Result<String, std::fmt::Error> {
+fn describe(bundle: &Bundle) -> Text {
     let (c, p) = (&bundle.config, &bundle.config.provenance);
     let [score, generator] = bundle.parameters;
     let low = c.size >> c.levels;

@@ -4,6 +4,7 @@
 mod docs;
 mod embedded;
 mod info;
+mod place;
 mod progress;
 mod regenerate;
 mod sample;

@@ -152,3 +152,51 @@ impl Progress for TrainBars {
         self.stop.load(Ordering::Relaxed)
     }
 }
+
+/// A bar for every file that is downloaded.
+#[cfg(feature = "hub")]
+pub struct Downloads {
+    bar: Mutex<ProgressBar>,
+    stop: Arc<AtomicBool>,
+}
+
+#[cfg(feature = "hub")]
+impl Downloads {
+    /// Bars that also listen to signals.
+    pub fn new() -> Self {
+        Self {
+            bar: Mutex::new(ProgressBar::hidden()),
+            stop: stop_flag(),
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl checkpoints::hub::Progress for Downloads {
+    fn event(&self, event: checkpoints::hub::Event<'_>) {
+        use checkpoints::hub::Event;
+        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started { file, have, size } => {
+                shown.finish_and_clear();
+                *shown = bar(size, file).with_position(have);
+                shown.reset_eta();
+            }
+            Event::Bytes { done, .. } => shown.set_position(done),
+            Event::Retrying { wait, reason, .. } => {
+                let line = format!("{reason}; again in {} s", wait.as_secs_f64());
+                shown.suspend(|| warn(&line));
+            }
+            Event::Waiting { file } => {
+                let line = format!("waiting for another process that downloads {file}");
+                shown.suspend(|| warn(&line));
+            }
+            Event::Done { .. } => shown.finish_and_clear(),
+            _ => {}
+        }
+    }
+
+    fn stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

@@ -1,7 +1,8 @@
 //! `wmgm sample`.
 
+use super::place::ModelArgs;
 use super::say::say;
-use super::{DeviceChoice, embedded, progress};
+use super::{DeviceChoice, progress};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -9,28 +10,31 @@ use std::time::Instant;
 use wmgm::error::{Error, Result};
 use wmgm::files::check_writable;
 use wmgm::picture;
-use wmgm::pipeline::{SampleEvent, SampleOptions, Wmgm};
+use wmgm::pipeline::{Model, Pipeline, Plan, SampleEvent, SampleOptions};
 
 /// Make pictures.
 ///
 /// Picture i of a seed is the same whatever the batch, the shard and the number of threads.
 #[derive(Debug, clap::Args)]
 pub struct SampleArgs {
-    /// Folder of a bundle; the model inside the program unless given.
-    #[arg(long, value_name = "BUNDLE")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Number of pictures.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
     count: u64,
     /// Seed.
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Steps of the low band's sampler [default: the model's].
+    /// Steps of the sampler [default: the model's].
     #[arg(long, value_name = "K")]
     steps: Option<usize>,
-    /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler [default: the model's].
+    /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler; of diffusions on pixels also ddpm, ddim, unipc,
+    /// predictor-corrector and others, which a wrong name lists [default: the model's].
     #[arg(long, value_name = "NAME")]
     sampler: Option<String>,
+    /// Class of all pictures, for models that have classes [default: each in turn].
+    #[arg(long, value_name = "K")]
+    class: Option<usize>,
     /// Pictures made at a time.
     #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
@@ -76,15 +80,20 @@ impl SampleArgs {
             )));
         }
         let device = self.device.open()?;
-        let model = Wmgm::new(embedded::bundle(self.model.as_deref(), &device)?, &device);
+        let model = self.model.open(&device)?;
         let options = SampleOptions {
             seed: self.seed,
             pictures: pictures.clone(),
             batch: self.batch,
             sampler: self.sampler.clone(),
             steps: self.steps,
+            class: self.class,
         };
-        let (sampler, steps) = model.plan(&options)?;
+        let Plan {
+            sampler,
+            steps,
+            work,
+        } = model.plan(&options)?;
         let out = self
             .out
             .clone()
@@ -111,7 +120,7 @@ impl SampleArgs {
         };
         let start = Instant::now();
         if self.files {
-            model.sample_each(&options, &watch, |i, p| {
+            model.sample_each(&options, &watch, &mut |i, p| {
                 Ok(picture::save_png(out.join(file_name(i)), &p)?)
             })?;
         } else {
@@ -121,31 +130,26 @@ impl SampleArgs {
         bar.finish_and_clear();
         let count = pictures.end - pictures.start;
         let each = start.elapsed().as_secs_f64() * 1e3 / count as f64;
-        let config = &model.bundle().config;
         say(&format!(
             "seed      {}, pictures {} to {}\n\
-             sampler   {}, {steps} steps: {} evaluations of the low band's network at {side} x {side}, {} generator passes\n\
+             sampler   {sampler}, {steps} steps: {work}\n\
              time      {each:.0} ms per picture ({count} pictures in {:.2} s)\n\
              written   {}\n",
             self.seed,
             pictures.start,
             pictures.end - 1,
-            options.sampler.as_deref().unwrap_or(&config.sample.sampler),
-            sampler.evaluations(steps),
-            config.levels,
             each * count as f64 / 1e3,
             shown(&out),
-            side = (config.size >> config.levels) >> config.fold,
         ))
     }
 
     /// A sheet that would be too large should say so before the work.
-    fn check_sheet(&self, count: u64, model: &Wmgm) -> Result<()> {
-        let size = model.bundle().config.size as u64;
-        let most = picture::MAX_PIXELS / ((size + 2) * (size + 2));
+    fn check_sheet(&self, count: u64, model: &Model) -> Result<()> {
+        let [height, width] = model.size();
+        let most = picture::MAX_PIXELS / ((height as u64 + 2) * (width as u64 + 2));
         if count > most {
             return Err(Error::Argument(format!(
-                "--count: {count} pictures of {size} x {size} are too many for one sheet, at most {most} fit; write --files"
+                "--count: {count} pictures of {width} x {height} are too many for one sheet, at most {most} fit; write --files"
             )));
         }
         Ok(())

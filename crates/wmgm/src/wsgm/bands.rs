@@ -158,7 +158,7 @@ impl DetailStats {
                     "details_var holds {var} in channel {i}, it must be 1e-18 to 1e12 (0 is that of pictures without any detail)"
                 ));
             }
-            if !(min <= max) {
+            if min.is_nan() || max.is_nan() || min > max {
                 return Err(format!(
                     "details_min holds {min} in channel {i} and details_max {max}"
                 ));

@@ -41,6 +41,7 @@ pub struct Cascade {
     config: CascadeConfig,
     levels: Vec<Level>,
     bands: CascadeBands,
+    parameters: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -76,14 +77,7 @@ impl Cascade {
             reason,
         };
         config.check().map_err(Error::Argument)?;
-        let known = buffers(&config);
-        let unknown = |name: &&str| !is_parameter(name) && !known.iter().any(|k| k == name);
-        if let Some(name) = state.names().find(unknown) {
-            return Err(bad(format!(
-                "tensor {name} belongs to no level of the configuration, which has {}",
-                config.levels.len()
-            )));
-        }
+        state.accounts_for("the wavelet cascade", &expected(&config, state)?)?;
         let mut stats = Vec::with_capacity(config.levels.len());
         for (i, level) in config.levels.iter().enumerate() {
             let prefix = format!("wds.{i}.transform.");
@@ -95,11 +89,6 @@ impl Cascade {
         let weights = Weights::load(&state.filtered(is_parameter)?, device)?;
         let made = Self::create(config, stats, weights.builder(device));
         let made = made.map_err(|e| bad(e.to_string()))?;
-        if let Some(name) = weights.unused().first() {
-            return Err(bad(format!(
-                "tensor {name} belongs to no network of the configuration"
-            )));
-        }
         let theirs = state.names().any(|name| name.ends_with(".alphas_cumprod"));
         Ok(made.same_numbers(theirs))
     }
@@ -151,8 +140,14 @@ impl Cascade {
         Ok(Self {
             levels: levels.map_err(candle_core::Error::from)?,
             bands: CascadeBands::new(stats),
+            parameters: count(&config)?,
             config,
         })
+    }
+
+    /// The number of parameters of all networks.
+    pub fn parameters(&self) -> usize {
+        self.parameters
     }
 
     /// The configuration.
@@ -274,20 +269,57 @@ fn walk(
 }
 
 /// Whether a tensor is a network's.
-fn is_parameter(name: &str) -> bool {
+pub(crate) fn is_parameter(name: &str) -> bool {
     name.split('.').nth(3) == Some("unet")
 }
 
-/// The names of all other tensors that a checkpoint may hold.
-fn buffers(config: &CascadeConfig) -> Vec<String> {
-    let level = |(i, level): (usize, &LevelConfig)| {
-        let stats = BUFFERS.map(|name| format!("wds.{i}.transform.{name}"));
-        let schedules = level.diffusers().flat_map(move |(diffuser, _)| {
-            SCHEDULE.map(|name| format!("wds.{i}.{diffuser}.{name}"))
-        });
-        stats.into_iter().chain(schedules).collect::<Vec<_>>()
-    };
-    config.levels.iter().enumerate().flat_map(level).collect()
+/// Names and shapes of the parameters of all networks.
+fn parameters(config: &CascadeConfig) -> Result<Vec<(String, Vec<usize>)>> {
+    let c = config.num_channels;
+    let mut list = Vec::new();
+    for (i, level) in config.levels.iter().enumerate() {
+        for (diffuser, own) in level.diffusers() {
+            let (channels_in, out) = if diffuser == "dnc" {
+                (c, c)
+            } else {
+                (4 * c, 3 * c)
+            };
+            let tensors = own.unet.unet(channels_in, out)?.tensors()?;
+            let named = |(name, shape)| (format!("wds.{i}.{diffuser}.unet.{name}"), shape);
+            list.extend(tensors.into_iter().map(named));
+        }
+    }
+    Ok(list)
+}
+
+fn count(config: &CascadeConfig) -> Result<usize> {
+    let sizes = parameters(config)?.into_iter();
+    Ok(sizes
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum())
+}
+
+/// Names and shapes of the tensors that a cascade needs; of the processes' numbers those that `state` has.
+pub(crate) fn expected(
+    config: &CascadeConfig,
+    state: &Checkpoint,
+) -> Result<Vec<(String, Vec<usize>)>> {
+    config.check().map_err(Error::Argument)?;
+    let mut wanted = parameters(config)?;
+    for (i, level) in config.levels.iter().enumerate() {
+        for name in BUFFERS {
+            let shape = vec![1, 3 * config.num_channels, 1, 1];
+            wanted.push((format!("wds.{i}.transform.{name}"), shape));
+        }
+        for (diffuser, own) in level.diffusers() {
+            for name in SCHEDULE.map(|name| format!("wds.{i}.{diffuser}.{name}")) {
+                let there = state.get(&name).is_some();
+                let length = if name.ends_with(".T") { 1 } else { own.steps };
+                wanted.extend(there.then_some((name, vec![length])));
+            }
+        }
+    }
+    Ok(wanted)
 }
 
 /// Whether the betas in a checkpoint, if there are any, are those of the configuration.
@@ -316,7 +348,8 @@ fn check_schedule(
     let process = diffuser.process().map_err(|e| e.to_string())?;
     let pairs = found.iter().zip(&process.coefficients().betas).enumerate();
     // Stored in f32, or perhaps in half that.
-    let mut other = pairs.filter(|(_, (a, b))| !((*a - *b).abs() <= 1e-2 * b.abs()));
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-2 * b.abs();
+    let mut other = pairs.filter(|(_, (a, b))| !close(**a, **b));
     match other.next() {
         None => Ok(()),
         Some((i, (a, b))) => Err(wrong(format!("holds {a} at step {i} in place of {b}"))),

@@ -13,7 +13,7 @@ type Check = Result<(), String>;
 pub struct CascadeConfig {
     /// Channels of the pictures.
     pub num_channels: usize,
-    /// Height and width of the pictures; needed to sample from a seed, for the networks fit many.
+    /// Height and width of the pictures. The networks fit many, see [`CascadeConfig::size`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<[usize; 2]>,
     /// Networks are shown one time for all steps of a fiftieth, within the least noisy tenth.
@@ -118,7 +118,22 @@ impl CascadeConfig {
             }
         }
         self.check_plan(&self.sample)?;
-        self.image_size.map_or(Ok(()), |size| self.check_size(size))
+        self.check_size(self.size())
+    }
+
+    /// Height and width of the pictures: `image_size`, or the least of 32 or more that fits every network.
+    pub fn size(&self) -> [usize; 2] {
+        let divisor = self.divisors().max().unwrap_or(1);
+        (self.image_size).unwrap_or([32usize.div_ceil(divisor).saturating_mul(divisor); 2])
+    }
+
+    /// What pictures must divide by for the networks of each level; powers of two.
+    fn divisors(&self) -> impl Iterator<Item = usize> {
+        let level = |(i, level): (usize, &LevelConfig)| {
+            let factors = level.diffusers().map(|(_, d)| d.unet.factor());
+            factors.max().unwrap_or(1).saturating_mul(2 << i)
+        };
+        self.levels.iter().enumerate().map(level)
     }
 
     /// Whether pictures of this height and width fit every network.
@@ -129,9 +144,7 @@ impl CascadeConfig {
         if size.iter().any(|n| !(2..=8192).contains(n)) {
             return Err(format!("image_size is {size:?}, each must be 2 to 8192"));
         }
-        for (i, level) in self.levels.iter().enumerate() {
-            let factors = level.diffusers().map(|(_, d)| d.unet.factor());
-            let divisor = factors.max().unwrap_or(1) << (i + 1);
+        for (i, divisor) in self.divisors().enumerate() {
             if size.iter().any(|n| !n.is_multiple_of(divisor)) {
                 return Err(format!(
                     "image_size is {size:?}: for the networks of levels[{i}] it must divide by {divisor}"

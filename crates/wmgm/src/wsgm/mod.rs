@@ -2,7 +2,7 @@
 //! diffusions, one of the coarsest picture and one of each level's standardised details given the picture so far.
 //!
 //! Networks, statistics, names and sampler are those of cascaded-wavelet-diffusion, whose checkpoints load. Their
-//! configuration is given beside them, its levels nested in place; a level of ours and of theirs:
+//! configuration is given beside them, its levels nested in place:
 //!
 //! ```
 //! let config: wmgm::wsgm::CascadeConfig = serde_json::from_str(r#"{
@@ -26,15 +26,15 @@ mod config;
 
 pub use bands::{CascadeBands, DetailMoments, DetailStats, LevelBands, MeanHaar};
 pub use cascade::{Band, Cascade, Noises, OnPlace, Place};
+pub(crate) use cascade::{expected, is_parameter};
 pub use config::{CascadeConfig, LevelConfig, LevelSteps};
 
+use crate::bundle;
 use crate::error::{Error, Result};
-use crate::picture::RgbImage;
-use crate::pipeline::{OnCount, SampleOptions, Watch, in_batches};
+use crate::pipeline::{OnStep, Pipeline, Plan, SampleOptions, no_class};
 use candle_core::{Device, Tensor};
 use checkpoints::{Checkpoint, Parameters};
 use nn_ops::noise::normal_tensor;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Noise streams of sampling: coarse pictures of level l at `STREAM + 2 l`, details at `STREAM + 2 l + 1`.
@@ -79,21 +79,17 @@ impl Wsgm {
         Ok(Self::new(Cascade::load(config, &state, device)?, device))
     }
 
+    /// Loads a bundle.
+    ///
+    /// # Errors
+    /// A missing file, a field out of range, and as [`Cascade::load`].
+    pub fn read(folder: &Path, device: &Device) -> Result<Self> {
+        Ok(Self::new(bundle::read_wsgm(folder, device)?.1, device))
+    }
+
     /// The networks and their statistics.
     pub fn cascade(&self) -> &Cascade {
         &self.cascade
-    }
-
-    /// Height and width of the pictures.
-    ///
-    /// # Errors
-    /// A configuration without them.
-    pub fn size(&self) -> Result<[usize; 2]> {
-        self.cascade.config().image_size.ok_or_else(|| {
-            Error::Argument(
-                "image_size is not in the cascade's configuration: add [height, width]".into(),
-            )
-        })
     }
 
     /// How every level is sampled with these options, the coarsest first: as the configuration says, or with `steps`
@@ -101,7 +97,8 @@ impl Wsgm {
     ///
     /// # Errors
     /// An unknown sampler, more steps than a process has, or none.
-    pub fn plan(&self, options: &SampleOptions) -> Result<Vec<LevelSteps>> {
+    pub fn steps(&self, options: &SampleOptions) -> Result<Vec<LevelSteps>> {
+        no_class(options)?;
         if let Some(name) = options.sampler.as_deref().filter(|name| *name != "ddim") {
             return Err(Error::Argument(format!(
                 "unknown sampler {name:?}; a cascade has ddim"
@@ -111,61 +108,15 @@ impl Wsgm {
         plan.map_err(Error::Argument)
     }
 
-    /// Pictures from a seed.
-    ///
-    /// # Errors
-    /// Options out of range; a cascade that needs pictures to begin with, or has no size, or whose pictures have neither 1
-    /// nor 3 channels.
-    pub fn sample(&self, options: &SampleOptions) -> Result<Vec<RgbImage>> {
-        self.sample_with(options, &|_| ControlFlow::Continue(()))
-    }
-
-    /// As [`Wsgm::sample`], telling `watch` how far it is; steps are those of all diffusions together.
-    ///
-    /// # Errors
-    /// As [`Wsgm::sample`]; [`Error::Cancelled`] when `watch` breaks.
-    pub fn sample_with(&self, options: &SampleOptions, watch: Watch<'_>) -> Result<Vec<RgbImage>> {
-        let mut pictures = Vec::new();
-        self.sample_each(options, watch, |_, picture| {
-            pictures.push(picture);
-            Ok(())
-        })?;
-        Ok(pictures)
-    }
-
-    /// As [`Wsgm::sample_with`], handing every picture with its number to `each` as soon as its batch is done.
-    ///
-    /// # Errors
-    /// As [`Wsgm::sample_with`], errors of `each`.
-    pub fn sample_each(
-        &self,
-        options: &SampleOptions,
-        watch: Watch<'_>,
-        mut each: impl FnMut(u64, RgbImage) -> Result<()>,
-    ) -> Result<()> {
-        let steps = self.cascade.evaluations(&self.plan(options)?);
-        let mut make = |indices: &[u64], on_step: OnCount<'_>| {
-            let made = self.values(options, indices, on_step)?;
-            match made.dim(1)? {
-                1 => Ok(made.repeat((1, 3, 1, 1))?),
-                3 => Ok(made),
-                c => Err(Error::Argument(format!(
-                    "num_channels is {c}: only values of 1 or 3 channels are pictures"
-                ))),
-            }
-        };
-        in_batches(options, self.size()?, steps, watch, &mut make, &mut each)
-    }
-
     /// The values (N, C, H, W) in [-1, 1] of the pictures `indices` of the options' seed.
     ///
     /// # Errors
-    /// Options out of range, a cascade that needs pictures to begin with, or has no size; errors of `on_step`.
+    /// Options out of range, a cascade that needs pictures to begin with; errors of `on_step`.
     pub fn values(
         &self,
         options: &SampleOptions,
         indices: &[u64],
-        on_step: &mut dyn FnMut(usize) -> candle_core::Result<()>,
+        on_step: OnStep<'_>,
     ) -> Result<Tensor> {
         let coarsest = self.cascade.config().levels.len() - 1;
         if self.cascade.diffuser(coarsest, Band::Coarse).is_none() {
@@ -174,7 +125,7 @@ impl Wsgm {
                     .into(),
             ));
         }
-        let [h, w] = self.size()?.map(|side| side >> (coarsest + 1));
+        let [h, w] = self.size().map(|side| side >> (coarsest + 1));
         let channels = self.cascade.config().num_channels;
         let start = Place {
             level: coarsest,
@@ -195,9 +146,9 @@ impl Wsgm {
         start: Tensor,
         options: &SampleOptions,
         indices: &[u64],
-        on_step: &mut dyn FnMut(usize) -> candle_core::Result<()>,
+        on_step: OnStep<'_>,
     ) -> Result<Tensor> {
-        let plan = self.plan(options)?;
+        let plan = self.steps(options)?;
         if start.dims4()?.0 != indices.len() {
             return Err(Error::Argument(format!(
                 "{} numbers for the pictures of {:?}",
@@ -232,5 +183,41 @@ impl Wsgm {
         let band = u32::from(at.band == Band::Details);
         let stream = STREAM + 2 * at.level as u32 + band;
         normal_tensor(seed, indices, stream, at.step as u32, item, &self.device)
+    }
+}
+
+impl Pipeline for Wsgm {
+    fn size(&self) -> [usize; 2] {
+        self.cascade.config().size()
+    }
+
+    fn plan(&self, options: &SampleOptions) -> Result<Plan> {
+        let steps = self.cascade.evaluations(&self.steps(options)?);
+        let levels = self.cascade.config().levels.len();
+        let [height, width] = self.size();
+        let coarsest = format!("{} x {}", height >> levels, width >> levels);
+        Ok(Plan {
+            work: format!(
+                "{steps} evaluations of the networks of {levels} levels, from {coarsest} on"
+            ),
+            sampler: "ddim".into(),
+            steps,
+        })
+    }
+
+    fn make(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_step: OnStep<'_>,
+    ) -> Result<Tensor> {
+        let made = self.values(options, indices, on_step)?;
+        match made.dim(1)? {
+            1 => Ok(Tensor::cat(&[&made, &made, &made], 1)?),
+            3 => Ok(made),
+            c => Err(Error::Argument(format!(
+                "num_channels is {c}: only values of 1 or 3 channels are pictures"
+            ))),
+        }
     }
 }

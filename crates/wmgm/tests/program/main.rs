@@ -2,6 +2,9 @@
 
 mod bundles;
 mod common;
+mod diffusers;
+mod formula;
+mod import;
 mod interrupted;
 mod library;
 mod outputs;

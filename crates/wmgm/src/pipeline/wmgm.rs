@@ -1,116 +1,14 @@
-//! A model in use: pictures from a seed, details from true low bands.
+//! WMGM in use: pictures from a seed, details from true low bands.
 
+use super::{OnStep, Pipeline, Plan, SampleOptions, Watch, no_class};
 use crate::bundle::Bundle;
 use crate::config::SampleDefaults;
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
-use crate::model::Sampler;
 use crate::picture::{self, RgbImage};
 use candle_core::{Device, Tensor};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::Path;
-
-/// What to sample.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SampleOptions {
-    /// Seed: with the picture's number it determines the picture.
-    pub seed: u64,
-    /// Numbers of the pictures.
-    pub pictures: Range<u64>,
-    /// Pictures at a time; has no influence on them.
-    pub batch: usize,
-    /// Sampler and steps; the bundle's unless given.
-    pub sampler: Option<String>,
-    /// Steps of the sampler; the bundle's unless given.
-    pub steps: Option<usize>,
-}
-
-impl Default for SampleOptions {
-    /// Pictures 0 to 15 of seed 0.
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            pictures: 0..16,
-            batch: 16,
-            sampler: None,
-            steps: None,
-        }
-    }
-}
-
-/// How far sampling is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SampleEvent {
-    /// A step of a diffusion's sampler was done for a batch.
-    Step {
-        /// From 1.
-        step: usize,
-        /// Steps in all.
-        steps: usize,
-    },
-    /// Pictures are finished.
-    Done {
-        /// So far.
-        done: u64,
-        /// Asked for.
-        total: u64,
-    },
-}
-
-/// Called at every event; a break cancels.
-pub type Watch<'a> = &'a dyn Fn(SampleEvent) -> ControlFlow<()>;
-
-/// Called after every step of a batch with its number, from 1; an error ends the batch.
-pub(crate) type OnCount<'a> = &'a mut dyn FnMut(usize) -> candle_core::Result<()>;
-
-/// Makes the pictures of `options` in batches: `make` gives the values (N, 3, height, width) of those numbered, in `steps`
-/// steps.
-///
-/// # Errors
-/// Options out of range, errors of `make` and `each`; [`Error::Cancelled`] when `watch` breaks.
-pub(crate) fn in_batches(
-    options: &SampleOptions,
-    [height, width]: [usize; 2],
-    steps: usize,
-    watch: Watch<'_>,
-    make: &mut dyn FnMut(&[u64], OnCount<'_>) -> Result<Tensor>,
-    each: &mut dyn FnMut(u64, RgbImage) -> Result<()>,
-) -> Result<()> {
-    if options.batch == 0 {
-        return Err(Error::Argument("batch is 0, it must be at least 1".into()));
-    }
-    if options.pictures.end > 1 << 48 {
-        return Err(Error::Argument("pictures are numbered below 2^48".into()));
-    }
-    let total = options.pictures.end.saturating_sub(options.pictures.start);
-    let mut done = 0;
-    while done < total {
-        let first = options.pictures.start + done;
-        let indices: Vec<u64> = (first..first + (options.batch as u64).min(total - done)).collect();
-        let mut cancelled = false;
-        let made = make(&indices, &mut |step| {
-            if watch(SampleEvent::Step { step, steps }).is_break() {
-                cancelled = true;
-                candle_core::bail!("cancelled");
-            }
-            Ok(())
-        });
-        if cancelled {
-            return Err(Error::Cancelled);
-        }
-        let values = made?.flatten_all()?.to_vec1::<f32>()?;
-        let pictures = picture::from_values(&values, width as u32, height as u32, first as usize)?;
-        for (i, picture) in indices.iter().zip(pictures) {
-            each(*i, picture)?;
-        }
-        done += indices.len() as u64;
-        if watch(SampleEvent::Done { done, total }).is_break() {
-            return Err(Error::Cancelled);
-        }
-    }
-    Ok(())
-}
 
 /// A model ready to make pictures.
 ///
@@ -158,15 +56,6 @@ impl Wmgm {
         &self.bundle
     }
 
-    /// The sampler and steps that `options` come to.
-    ///
-    /// # Errors
-    /// An unknown sampler, steps out of range.
-    pub fn plan(&self, options: &SampleOptions) -> Result<(Sampler, usize)> {
-        let how = self.how(options);
-        Ok((crate::config::check_sample(&how)?, how.steps))
-    }
-
     fn how(&self, options: &SampleOptions) -> SampleDefaults {
         let default = &self.bundle.config.sample;
         SampleDefaults {
@@ -178,12 +67,12 @@ impl Wmgm {
         }
     }
 
-    /// Pictures from a seed.
+    /// Pictures from a seed; [`Pipeline::sample`] without the trait.
     ///
     /// # Errors
     /// Options out of range.
     pub fn sample(&self, options: &SampleOptions) -> Result<Vec<RgbImage>> {
-        self.sample_with(options, &|_| ControlFlow::Continue(()))
+        Pipeline::sample(self, options)
     }
 
     /// As [`Wmgm::sample`], telling `watch` how far it is.
@@ -191,12 +80,7 @@ impl Wmgm {
     /// # Errors
     /// Options out of range; [`Error::Cancelled`] when `watch` breaks.
     pub fn sample_with(&self, options: &SampleOptions, watch: Watch<'_>) -> Result<Vec<RgbImage>> {
-        let mut pictures = Vec::new();
-        self.sample_each(options, watch, |_, picture| {
-            pictures.push(picture);
-            Ok(())
-        })?;
-        Ok(pictures)
+        Pipeline::sample_with(self, options, watch)
     }
 
     /// As [`Wmgm::sample_with`], handing every picture with its number to `each` as soon as its batch is done.
@@ -209,26 +93,7 @@ impl Wmgm {
         watch: Watch<'_>,
         mut each: impl FnMut(u64, RgbImage) -> Result<()>,
     ) -> Result<()> {
-        let (bundle, how) = (&self.bundle, self.how(options));
-        let config = &bundle.config;
-        let mut make = |indices: &[u64], on_step: OnCount<'_>| {
-            let low =
-                bundle
-                    .low
-                    .sample(&how, options.seed, indices, &self.device, &mut |i, _| {
-                        on_step(i + 1)
-                    })?;
-            let levels = config.levels;
-            bundle.high.details(&low, levels, options.seed, indices)
-        };
-        in_batches(
-            options,
-            [config.size; 2],
-            how.steps,
-            watch,
-            &mut make,
-            &mut each,
-        )
+        Pipeline::sample_each(self, options, watch, &mut each)
     }
 
     /// The level whose low band has side `low`.
@@ -298,5 +163,45 @@ impl Wmgm {
             size as u32,
             pictures.start,
         )?)
+    }
+}
+
+impl Pipeline for Wmgm {
+    fn size(&self) -> [usize; 2] {
+        [self.bundle.config.size; 2]
+    }
+
+    fn plan(&self, options: &SampleOptions) -> Result<Plan> {
+        no_class(options)?;
+        let (config, how) = (&self.bundle.config, self.how(options));
+        let evaluations = crate::config::check_sample(&how)?.evaluations(how.steps);
+        let side = (config.size >> config.levels) >> config.fold;
+        Ok(Plan {
+            work: format!(
+                "{evaluations} evaluations of the low band's network at {side} x {side}, {} generator passes",
+                config.levels
+            ),
+            sampler: how.sampler,
+            steps: how.steps,
+        })
+    }
+
+    fn make(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_step: OnStep<'_>,
+    ) -> Result<Tensor> {
+        let how = self.how(options);
+        let low =
+            self.bundle
+                .low
+                .sample(&how, options.seed, indices, &self.device, &mut |i, _| {
+                    on_step(i + 1)
+                })?;
+        let levels = self.bundle.config.levels;
+        self.bundle
+            .high
+            .details(&low, levels, options.seed, indices)
     }
 }

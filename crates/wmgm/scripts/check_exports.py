@@ -1,0 +1,77 @@
+"""Shows that what `cargo xtask export-weights --to diffusers|safetensors` writes is loaded by diffusers and by plain PyTorch,
+and computes the same there.
+
+    cargo build -p xtask && python crates/wmgm/scripts/check_exports.py target/debug/xtask [GOLDEN]
+
+needs torch, numpy, diffusers, safetensors. Random networks go from diffusers to a bundle and back; with GOLDEN, a folder of
+reference cases, improved-diffusion's checkpoints become networks of diffusers, whose outputs must be those of the reference.
+"""
+import json, pathlib, subprocess, sys, tempfile
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, ScoreSdeVePipeline, ScoreSdeVeScheduler, UNet2DModel
+from safetensors.torch import load_file
+
+from diffusers_models import PLAIN, SCORE, network, noise
+
+BOUND = 1e-4
+
+
+def apart(a, b):
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1.0))
+
+
+def export(xtask, *args):
+    done = subprocess.run([xtask, "export-weights", *map(str, args)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def main():
+    xtask = sys.argv[1]
+    golden = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    torch.set_num_threads(1)
+    worst = {}
+    with tempfile.TemporaryDirectory() as temporary, torch.no_grad():
+        at = pathlib.Path(temporary)
+        x, t = noise("x", (2, 3, 8, 8)), torch.tensor([3.0, 41.0])
+        for name, kind, config, scheduler in [
+            ("ddpm", DDPMPipeline, PLAIN, DDPMScheduler(num_train_timesteps=60)),
+            ("ncsnpp", ScoreSdeVePipeline, SCORE, ScoreSdeVeScheduler(num_train_timesteps=40)),
+        ]:
+            net = network(**config)
+            kind(unet=net, scheduler=scheduler).save_pretrained(at / name)
+            y = net(x, t).sample
+            export(xtask, at / name, "--out", at / f"{name}-bundle")
+            export(xtask, at / f"{name}-bundle", "--out", at / f"{name}-back", "--to", "diffusers")
+            export(xtask, at / f"{name}-bundle", "--out", at / f"{name}.safetensors", "--to", "safetensors")
+            again = kind.from_pretrained(at / f"{name}-back")
+            worst[f"{name} --to diffusers"] = apart(again.unet(x, t).sample, y)
+            assert again.scheduler.config.num_train_timesteps == scheduler.config.num_train_timesteps
+            plain = UNet2DModel(**config).eval()
+            plain.load_state_dict(load_file(at / f"{name}.safetensors"), strict=True)
+            worst[f"{name} --to safetensors"] = apart(plain(x, t).sample, y)
+        for case in sorted(golden.glob("improved-diffusion-unet-*")) if golden else []:
+            c = json.loads((case / "case.json").read_text())["config"]
+            flags = at / "flags.json"
+            flags.write_text(json.dumps(dict(image_size=16, num_heads=c["num_heads"], diffusion_steps=1000,
+                                             noise_schedule="linear")))
+            io = load_file(case / "io.safetensors")
+            plain = at / f"{case.name}.safetensors"
+            export(xtask, case / "model.pt", "--config", flags, "--out", plain, "--to", "safetensors")
+            want, got = torch.load(case / "model.pt", weights_only=True), load_file(plain)
+            assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want)
+            worst[f"{case.name} --to safetensors"] = 0.0
+            try:
+                export(xtask, case / "model.pt", "--config", flags, "--out", at / case.name, "--to", "diffusers")
+            except AssertionError as reason:
+                print(f"{case.name} --to diffusers is refused: {reason}")
+                continue
+            net = DDPMPipeline.from_pretrained(at / case.name).unet.eval()
+            labels = dict(class_labels=io["label"]) if "label" in io else {}
+            worst[f"{case.name} --to diffusers"] = apart(net(io["x"], io["t"].float(), **labels).sample, io["y"])
+    for what, by in worst.items():
+        print(f"{what:<48} {by:.1e}")
+    assert all(by <= BOUND for by in worst.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+//! Any model that makes pictures.
+
+use super::{OnStep, Pair, Pipeline, Plan, SampleOptions, Sgm, Wmgm};
+use crate::bundle::{self, Head, Kind, Variant};
+use crate::error::{Error, Result};
+use crate::import::diffusers;
+use crate::wsgm::Wsgm;
+use candle_core::{Device, Tensor};
+use std::path::Path;
+
+/// A model of any kind.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Model {
+    /// A low band's diffusion and a generator of details.
+    Wmgm(Box<Wmgm>),
+    /// The same of the official program.
+    Pair(Box<Pair>),
+    /// A diffusion on pixels.
+    Sgm(Box<Sgm>),
+    /// A cascade of diffusions.
+    Wsgm(Box<Wsgm>),
+}
+
+impl Model {
+    /// Opens a folder: a bundle of any kind, or one of diffusers.
+    ///
+    /// # Errors
+    /// A folder that is neither, and what its kind's reader finds.
+    pub fn open(folder: &Path, device: &Device) -> Result<Self> {
+        if diffusers::is_folder(folder) {
+            let model = diffusers::open(folder, device)?;
+            return Ok(Self::Sgm(Box::new(model)));
+        }
+        match bundle::head(folder)? {
+            Head {
+                kind: Kind::Wmgm,
+                variant: Some(Variant::Official),
+            } => Ok(Self::Pair(Box::new(Pair::read(folder, device)?))),
+            Head {
+                kind: Kind::Wmgm, ..
+            } => Ok(Self::Wmgm(Box::new(Wmgm::from_bundle_on(folder, device)?))),
+            Head {
+                kind: Kind::Sgm, ..
+            } => Ok(Self::Sgm(Box::new(Sgm::read(folder, device)?))),
+            Head {
+                kind: Kind::Wsgm, ..
+            } => Ok(Self::Wsgm(Box::new(Wsgm::read(folder, device)?))),
+            Head {
+                kind: Kind::Network,
+                ..
+            } => Err(Error::Bundle {
+                path: folder.into(),
+                reason: "holds one network, which makes no pictures by itself; a generator becomes a model with \
+                         `cargo xtask export-weights GENERATOR --low BUNDLE --out MODEL`"
+                    .into(),
+            }),
+        }
+    }
+
+    fn pipeline(&self) -> &dyn Pipeline {
+        match self {
+            Self::Wmgm(model) => model.as_ref(),
+            Self::Pair(model) => model.as_ref(),
+            Self::Sgm(model) => model.as_ref(),
+            Self::Wsgm(model) => model.as_ref(),
+        }
+    }
+}
+
+impl Pipeline for Model {
+    fn size(&self) -> [usize; 2] {
+        self.pipeline().size()
+    }
+
+    fn plan(&self, options: &SampleOptions) -> Result<Plan> {
+        self.pipeline().plan(options)
+    }
+
+    fn make(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_step: OnStep<'_>,
+    ) -> Result<Tensor> {
+        self.pipeline().make(options, indices, on_step)
+    }
+}
