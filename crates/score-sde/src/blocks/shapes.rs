@@ -47,7 +47,10 @@ pub(crate) fn check_count(network: &'static str, tensors: &[(String, Vec<usize>)
 
 /// A source of parameters that notes what is asked for and answers with views of a single zero.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shapes(Arc<Mutex<Vec<(String, Vec<usize>)>>>);
+pub(crate) struct Shapes(Arc<Mutex<Vec<Asked>>>);
+
+/// Name and shape.
+type Asked = (String, Vec<usize>);
 
 impl Shapes {
     pub(crate) fn builder(&self) -> VarBuilder<'static> {

@@ -312,7 +312,11 @@ fn score_sde_is_told_by_its_tensors_and_a_few_words() {
         let path = at.path().join("model.safetensors");
         let network = NetworkConfig::ScoreSde(whole.clone());
         safetensors::write(&path, parameters(&network), None, None).unwrap();
-        let sde = if i >= 3 && i < 6 { "vesde" } else { "vpsde" };
+        let sde = if (3..6).contains(&i) {
+            "vesde"
+        } else {
+            "vpsde"
+        };
         // Beta reaches 1 where there are fewer scales than beta_max.
         let given = json!({
             "model": {
