@@ -136,7 +136,7 @@ fn bad_input_is_told_and_writes_nothing() {
             "a folder of diffusers",
         ),
     ] {
-        let mut args: Vec<&str> = args.iter().map(|a: &&str| *a).collect();
+        let mut args: Vec<&str> = args.clone();
         args.extend(["--out", "out"]);
         let (code, _, err) = export(at.path(), &args);
         assert!(

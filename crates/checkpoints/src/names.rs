@@ -66,9 +66,9 @@ impl Family {
         let has = |mark: &&str| state.names().any(|name| name.starts_with(*mark));
         let found = Self::ALL
             .into_iter()
-            .find(|family| family.marks().iter().all(|mark| has(mark)));
+            .find(|family| family.marks().iter().all(has));
         found.ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|f| f.name()).collect();
+            let known: Vec<&str> = Self::ALL.into_iter().map(Self::name).collect();
             Error::file(
                 state.path(),
                 format!(

@@ -8,7 +8,7 @@ pub use crate::blocks::DropMask;
 use crate::blocks::{
     AttentionBlock, AttentionNames, AttentionSpec, Body, DownLevel, Downsample, Filter, Head,
     InputPath, Layout, Mlp, Nonlinearity, OutputPath, Qkv, ResBlock, ResNames, ResSpec, Resampler,
-    Shapes, Skip, Stage, Start, UpLevel, Upsample, conv,
+    Skip, Stage, Start, UpLevel, Upsample, conv,
 };
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
@@ -216,13 +216,6 @@ impl UNet {
             head: Head::new(ch, c.out_channels, NORM, act, (Start::Torch, 0.0), ends)?,
             config,
         })
-    }
-
-    /// Names and shapes of the parameters.
-    fn shapes(config: &UNetConfig) -> Result<Vec<(String, Vec<usize>)>> {
-        let shapes = Shapes::default();
-        Self::new(config.clone(), shapes.builder())?;
-        Ok(shapes.take())
     }
 
     /// The architecture.

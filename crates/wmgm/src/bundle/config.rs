@@ -15,9 +15,6 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BundleConfig {
-    /// `wmgm`, which is not written.
-    #[serde(default, skip_serializing_if = "Kind::is_wmgm")]
-    pub kind: Kind,
     /// Version of this format.
     pub format: u32,
     /// The model's name.
@@ -47,6 +44,9 @@ pub struct BundleConfig {
     pub licence: String,
     /// Whom the licence asks to name.
     pub attribution: String,
+    /// `wmgm`, which is not written.
+    #[serde(default, skip_serializing_if = "Kind::is_wmgm")]
+    pub kind: Kind,
 }
 
 /// Where weights come from.

@@ -135,13 +135,21 @@ impl Bundle {
     }
 }
 
-/// What kind of bundle a folder is.
+/// What kind of bundle a folder is. A `config.json` that is no object is left to the kind's own reader to refuse.
 ///
 /// # Errors
-/// No folder, no `config.json`, or none that names a kind known here.
+/// No folder, no `config.json`, or one that names a kind that is not known here.
 pub fn head(folder: &Path) -> Result<Head> {
     check_files(folder, &FILES)?;
-    read_config(folder, MAX_CONFIG)
+    let path = folder.join(CONFIG);
+    let bytes = read_bounded(&path, MAX_CONFIG)?;
+    let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(&bytes) else {
+        return Ok(Head::default());
+    };
+    serde_json::from_value(serde_json::Value::Object(fields)).map_err(|e| Error::Bundle {
+        path,
+        reason: e.to_string(),
+    })
 }
 
 /// Errs unless there is a folder.

@@ -14,10 +14,10 @@ mod to_diffusers;
 use crate::bundle::{self, Kind, Single, SingleConfig, WsgmConfig};
 use crate::error::{Error, Result};
 use crate::sgm::SgmConfig;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use checkpoints::names::{Family, is_counter};
 use checkpoints::safetensors::{self, Precision};
-use checkpoints::{Checkpoint, Dtype, Parameters};
+use checkpoints::{Checkpoint, Parameters};
 use given::Given;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -202,19 +202,17 @@ impl Imported {
         Ok(self.state.tensors(&Device::Cpu)?)
     }
 
-    /// The precision to write: the one asked for, else that of the file, else, for 64 bits, 32.
-    fn precision(&self, asked: Option<Precision>) -> Option<Precision> {
-        let wide = self.state.iter().any(|(_, t)| t.dtype() == Dtype::F64);
-        asked.or(wide.then_some(Precision::F32))
-    }
-
     /// Writes a bundle, whole or not at all.
     ///
     /// # Errors
     /// Values that the precision cannot hold or that are not finite, an unwritable folder, or one that holds something
     /// else.
     pub fn write_bundle(&self, out: &Path, precision: Option<Precision>) -> Result<()> {
-        let (tensors, precision) = (self.tensors()?, self.precision(precision));
+        let mut tensors = self.tensors()?;
+        // Models compute in 32 bits; score_sde's table of noise levels comes in 64.
+        for tensor in tensors.values_mut().filter(|t| t.dtype() == DType::F64) {
+            *tensor = tensor.to_dtype(DType::F32)?;
+        }
         match &self.model {
             ImportedModel::Sgm(config) => bundle::write_sgm(out, config, tensors, precision),
             ImportedModel::Single(config) => bundle::write_single(out, config, tensors, precision),
@@ -228,7 +226,6 @@ impl Imported {
     /// As [`Imported::write_bundle`].
     pub fn write_safetensors(&self, out: &Path, precision: Option<Precision>) -> Result<()> {
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let precision = self.precision(precision);
         Ok(safetensors::write(
             out,
             self.tensors()?,
@@ -242,7 +239,6 @@ impl Imported {
     /// # Errors
     /// A network that diffusers' `UNet2DModel` cannot be, with the reason; and as [`Imported::write_bundle`].
     pub fn write_diffusers(&self, out: &Path, precision: Option<Precision>) -> Result<()> {
-        let precision = self.precision(precision);
         match &self.model {
             ImportedModel::Sgm(config) => {
                 to_diffusers::write(config, self.tensors()?, precision, out)

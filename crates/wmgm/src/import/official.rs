@@ -122,7 +122,10 @@ fn shapes(
 
 /// Notes what is asked for.
 #[derive(Debug, Clone, Default)]
-struct Asked(Arc<Mutex<Vec<(String, Vec<usize>)>>>);
+struct Asked(Arc<Mutex<Vec<Named>>>);
+
+/// Name and shape.
+type Named = (String, Vec<usize>);
 
 impl SimpleBackend for Asked {
     fn get(

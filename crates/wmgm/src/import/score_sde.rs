@@ -237,14 +237,13 @@ fn network(
             .load(&candle_core::Device::Cpu)
             .map_err(|e| given.bad(e))?;
         let values: Vec<f64> = values.to_dtype(candle_core::DType::F64)?.to_vec1()?;
-        if let (Some(most), Some(least)) = (values.first(), values.last()) {
-            for (name, value) in [
-                ("sigma_max", json!(most)),
-                ("sigma_min", json!(least)),
-                ("num_scales", json!(values.len())),
-            ] {
-                model.entry(name).or_insert(value);
-            }
+        model.entry("num_scales").or_insert(json!(values.len()));
+        if let (Some(most), Some(least)) = (values.first(), values.last())
+            && *least > 0.0
+            && least <= most
+        {
+            model.entry("sigma_max").or_insert(json!(most));
+            model.entry("sigma_min").or_insert(json!(least));
         }
     }
     let complete = |model: &Map<String, Value>, data: &Map<String, Value>| {
