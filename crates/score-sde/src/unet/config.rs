@@ -174,7 +174,8 @@ mod tests {
             );
             e.to_string()
         };
-        let cases: [(&str, &dyn Fn(&mut UNetConfig)); 13] = [
+        type Change<'a> = &'a dyn Fn(&mut UNetConfig);
+        let cases: [(&str, Change); 13] = [
             ("model_channels is 48, it must be a multiple of 32", &|c| {
                 c.model_channels = 48
             }),
