@@ -1,4 +1,5 @@
-//! Score-based diffusion models: schedules, preconditioning, samplers, networks and training objectives.
+//! Score-based diffusion models: schedules, preconditioning, SDEs, samplers, likelihoods, controlled generation, networks,
+//! training objectives and the theory of their steps.
 
 #![doc = include_str!("../README.md")]
 

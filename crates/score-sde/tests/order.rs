@@ -27,7 +27,7 @@ fn samplers_in_time_converge_at_their_orders() {
     let mut wrong = Vec::new();
     for (name, kind, expected) in process::all() {
         let error = |steps| process::error(kind, steps).unwrap();
-        let (coarse, error) = (error(96), error(192));
+        let (coarse, error) = (error(192), error(384));
         let order = (coarse / error).log2();
         println!("{name:<24} {order:.2} {expected} {error:.1e}");
         if (order - expected).abs() > 0.35 || error > 0.3 {

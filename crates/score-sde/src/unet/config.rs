@@ -155,10 +155,12 @@ mod tests {
         .unwrap()
     }
 
+    type Change<'a> = &'a dyn Fn(&mut UNetConfig);
+
     #[test]
     fn hostile_sizes_are_named_and_not_built() {
         let huge = usize::MAX - 31;
-        let with = |change: &dyn Fn(&mut UNetConfig)| {
+        let with = |change: Change| {
             let mut config = config();
             change(&mut config);
             let e = config.check().unwrap_err();
@@ -174,7 +176,6 @@ mod tests {
             );
             e.to_string()
         };
-        type Change<'a> = &'a dyn Fn(&mut UNetConfig);
         let cases: [(&str, Change); 13] = [
             ("model_channels is 48, it must be a multiple of 32", &|c| {
                 c.model_channels = 48

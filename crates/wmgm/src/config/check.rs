@@ -58,10 +58,10 @@ pub(crate) fn check_unet(field: &str, u: &UNetConfig) -> Check {
             "{field}.num_classes: networks conditioned on a class cannot be used here; leave it out"
         ));
     }
-    u.check().map_err(|e| format!("{field}: {e}"))?;
     let widest = u.channel_mult.iter().max().unwrap_or(&1) * u.model_channels;
     let blocks = u.channel_mult.len() * (2 * u.num_res_blocks + 1) + 2;
-    small_enough(field, 4 * blocks, widest)
+    small_enough(field, 4 * blocks, widest)?;
+    u.check().map_err(|e| format!("{field}: {e}"))
 }
 
 /// Whether a low band of side `low`, folded `fold` times, fits the score network.
