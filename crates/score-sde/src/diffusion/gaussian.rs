@@ -381,9 +381,14 @@ impl GaussianDiffusion {
         self.check("eps_from_xstart", x, t)?;
         same_shape("eps_from_xstart", "pred_xstart", pred_xstart, x)?;
         let bar = &self.coefficients.alphas_cumprod;
-        // Not divided by alpha_bar, which may be 0.
-        let rest = (x - self.scale(pred_xstart, t, |i| bar[i].sqrt())?)?;
-        self.scale(&rest, t, |i| 1.0 / (1.0 - bar[i]).sqrt())
+        if bar.last() == Some(&0.0) {
+            // Not divided by alpha_bar where the last one is 0.
+            let rest = (x - self.scale(pred_xstart, t, |i| bar[i].sqrt())?)?;
+            return self.scale(&rest, t, |i| 1.0 / (1.0 - bar[i]).sqrt());
+        }
+        // In improved-diffusion's order: samplers amplify the rounding.
+        let rest = (self.scale(x, t, |i| (1.0 / bar[i]).sqrt())? - pred_xstart)?;
+        Ok(rest.broadcast_div(&per_picture(x, t, |i| (1.0 / bar[i] - 1.0).sqrt())?)?)
     }
 
     /// x times one factor per picture.
