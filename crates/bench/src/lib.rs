@@ -1,7 +1,7 @@
 //! Benchmarks beside PyTorch: the same tensors on both sides, outputs compared first, the two run by turns.
 //!
 //! `cargo bench -p bench` prints every table. WMGM_PYTHON names a Python that has torch and numpy (default python3);
-//! without one the tables have our figures alone. `docs/performance.md` says how to read them.
+//! without one the tables of operators have our figures alone.
 
 mod peaks;
 mod peer;
