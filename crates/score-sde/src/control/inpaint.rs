@@ -1,8 +1,9 @@
 //! Filling in what is missing.
 
 use crate::error::{Result, ensure, same_shape};
+use crate::pictures::{pictures, scale};
 use crate::sampler::{Draw, Noise, OnStep, PredictorCorrector};
-use crate::sde::{Score, Sde, pictures, scale};
+use crate::sde::{Score, Sde};
 use candle_core::Tensor;
 
 /// Fills in the unknown values of pictures: predictor-corrector sampling in which, after each half of a step, the known

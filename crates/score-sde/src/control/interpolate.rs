@@ -2,8 +2,9 @@
 
 use crate::error::{Result, ensure, same_shape};
 use crate::ode::Rk45;
+use crate::pictures::{per_picture, pictures};
 use crate::sampler::{OnStep, check_eps, probability_flow};
-use crate::sde::{Score, Sde, per_picture, pictures};
+use crate::sde::{Score, Sde};
 use candle_core::Tensor;
 
 /// Pictures between `a` and `b` (N, ...), one tensor per weight, 0 giving a and 1 giving b: both are encoded by the

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::ode::Rk45;
+use crate::pictures::pictures;
 use crate::sampler::{Corrector, Noise, PredictorCorrector, no_noise};
-use crate::sde::{Sde, Vp, pictures};
+use crate::sde::{Sde, Vp};
 use candle_core::{Device, Result, Tensor};
 
 /// Two values, N(MEAN, COVARIANCE), of which the first is known.

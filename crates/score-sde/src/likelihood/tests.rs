@@ -1,8 +1,9 @@
 //! Against exact densities.
 
 use super::*;
+use crate::pictures::scale;
 use crate::sampler::{Coupling, addressed_noise, no_noise, probability_flow};
-use crate::sde::{Process, scale};
+use crate::sde::Process;
 use candle_core::{Device, Result as CandleResult};
 
 fn quiet(_: usize, _: &Tensor) -> CandleResult<()> {

@@ -1,7 +1,8 @@
 //! Ancestral sampling of the discrete chains.
 
 use crate::error::{Error, Result, ensure, same_shape};
-use crate::sde::{Ancestral, Score, Sde, check_times, scale};
+use crate::pictures::{check_times, scale};
+use crate::sde::{Ancestral, Score, Sde};
 use candle_core::Tensor;
 
 /// One step of ancestral sampling at times `t`, one per picture, with the noise `z` of x's shape: DDPM's for VP (Ho et al.

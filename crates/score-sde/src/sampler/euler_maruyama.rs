@@ -2,7 +2,8 @@
 
 use super::{Noise, OnStep};
 use crate::error::{Result, ensure, same_shape};
-use crate::sde::{Reverse, scale};
+use crate::pictures::scale;
+use crate::sde::Reverse;
 use candle_core::Tensor;
 
 /// Euler and Maruyama's method (Song et al. 2021, arXiv 2011.13456, appendix D) on the reverse process, or Euler's on its

@@ -2,7 +2,8 @@
 
 use super::Coupling;
 use crate::error::{Result, same_shape};
-use crate::sde::{Score, Sde, check_times, per_picture, pictures};
+use crate::pictures::{check_times, per_picture, pictures};
+use crate::sde::{Score, Sde};
 use candle_core::Tensor;
 
 /// One step of Langevin dynamics at times `t`, one per picture, with the noise `z` of x's shape (Song et al. 2021, arXiv

@@ -1,7 +1,8 @@
 //! The discretised process backwards.
 
 use crate::error::{Result, same_shape};
-use crate::sde::{Reverse, Score, Sde, per_picture};
+use crate::pictures::per_picture;
+use crate::sde::{Reverse, Score, Sde};
 use candle_core::Tensor;
 
 /// One step of reverse diffusion sampling (Song et al. 2021, arXiv 2011.13456, eq. 46) at times `t`, one per picture, with

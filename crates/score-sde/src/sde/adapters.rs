@@ -1,7 +1,8 @@
 //! Between scores in time and denoisers in sigma, by Tweedie's formula: D(x; sigma) = x + sigma^2 score(x; sigma) for
 //! x = x_t / signal and sigma = std / signal.
 
-use super::{Score, Sde, check_times, scale};
+use super::{Score, Sde};
+use crate::pictures::{check_times, scale};
 use crate::sampler::Denoiser;
 use candle_core::{Result, Tensor};
 

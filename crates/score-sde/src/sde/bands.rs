@@ -1,7 +1,8 @@
 //! One process acting on every band of a wavelet transform.
 
-use super::{Score, Sde, check_times, scale};
+use super::{Score, Sde};
 use crate::error::{Error, Result, ensure, same_shape};
+use crate::pictures::{check_times, scale};
 use candle_core::Tensor;
 
 /// Forward and reverse process in the wavelet domain (Xiao et al., arXiv 2411.09356, definitions 2 to 4).

@@ -29,9 +29,8 @@ pub use subvp::SubVp;
 pub use ve::Ve;
 pub use vp::Vp;
 
-pub(crate) use crate::pictures::{check_times, per_picture, pictures, scale};
-
 use crate::error::{Result, ensure};
+use crate::pictures::pictures;
 use candle_core::Tensor;
 
 /// The distribution of x_t given x_0: x_t = signal x_0 + std z, z standard normal.

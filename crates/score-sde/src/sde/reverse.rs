@@ -1,7 +1,8 @@
 //! The process run backwards.
 
-use super::{Score, Sde, check_times, scale};
+use super::{Score, Sde};
 use crate::error::Result;
+use crate::pictures::{check_times, scale};
 use candle_core::Tensor;
 
 /// The reverse of a process: dx = (f x - g^2 score) dt + g dw, or its probability flow, the ordinary differential

@@ -1,7 +1,8 @@
 //! Scores, and how a network of score_sde becomes one.
 
-use super::{Sde, check_times, scale};
+use super::Sde;
 use crate::diffusion::Model;
+use crate::pictures::{check_times, scale};
 use candle_core::{Result, Tensor};
 
 /// The score of x_t, the gradient of ln p_t(x).

@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Error;
+use crate::pictures::scale;
 use crate::sampler::Denoiser;
 use candle_core::Device;
 
