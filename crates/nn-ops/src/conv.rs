@@ -4,17 +4,19 @@
 //! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. Elsewhere, and
 //! on request ([`crate::path`]), candle's operator.
 
+use crate::cpu::blocked::BLOCK;
 use crate::cpu::direct;
+use crate::cpu::epilogue::Epilogue;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
-use crate::cpu::winograd;
+use crate::cpu::planes::{Planes, View};
+use crate::cpu::shared::{SharedMut, scratch};
+use crate::cpu::winograd::{self, Weights};
 use crate::kept::Kept;
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
-use std::sync::Arc;
 
 /// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,16 +171,11 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&
     match Kernel::of(g) {
         Kernel::Winograd => {
             let s = sizes(g, false);
-            let kernels = match kept {
-                Some(kept) => kept.kernels(w, &s),
-                None => Arc::new(winograd::Kernels::new(w, &s, false)),
-            };
-            let y = winograd::forward(&s, &s.input().pack(x), &kernels);
-            let mut y = s.output().unpack(&y);
-            if let Some(b) = b {
-                add_bias(&mut y, b, g.oh * g.ow);
+            // Only what the second cache holds is worth keeping: the rest is transformed as it comes from memory.
+            match kept.filter(|_| s.light()).map(|kept| kept.kernels(w, &s)) {
+                Some(kernels) => through_tiles(&s, x, Weights::Kept(&kernels), b),
+                None => through_tiles(&s, x, Weights::Raw { w, turned: false }, b),
             }
-            y
         }
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
@@ -189,15 +186,30 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&
     }
 }
 
-/// Adds b[c] to every pixel of channel c.
-fn add_bias(y: &mut [f32], b: &[f32], pixels: usize) {
-    y.par_chunks_mut(pixels.max(1))
-        .enumerate()
-        .with_min_len(16)
-        .for_each(|(i, y)| {
-            let b = b[i % b.len()];
-            y.iter_mut().for_each(|v| *v += b);
-        });
+/// Winograd's algorithm on x (n, ci, h, w), through the layout its kernels read.
+fn through_tiles(
+    s: &winograd::Sizes,
+    x: &[f32],
+    weights: Weights<'_>,
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let (input, output) = (s.input(), s.output());
+    let (mut x, mut y) = (input.pack(x), scratch(output.len()));
+    let view = |data, layout| View {
+        data: SharedMut::new(data),
+        planes: Planes::from(layout),
+    };
+    let bias = bias.map(|b| {
+        let mut all = b.to_vec();
+        all.resize(b.len().next_multiple_of(BLOCK), 0.0);
+        all
+    });
+    // SAFETY: both buffers are this function's own.
+    unsafe {
+        let (x, y) = (view(&mut x, &input), view(&mut y, &output));
+        winograd::forward(s, x, weights, y, &Epilogue::bias(bias.as_deref()));
+    }
+    output.unpack(&y)
 }
 
 /// Which gradients are wanted: those of tensors that depend on a variable.
@@ -221,13 +233,11 @@ fn backward(
         Kernel::Winograd => {
             let (s, turned) = (sizes(g, false), sizes(g, true));
             let dx = wanted.x.then(|| {
-                let kernels = winograd::Kernels::new(w, &turned, true);
-                let dx = winograd::forward(&turned, &turned.input().pack(dy), &kernels);
-                turned.output().unpack(&dx)
+                through_tiles(&turned, dy, Weights::Raw { w, turned: true }, None)
             });
             let dw = wanted
                 .w
-                .then(|| winograd::weight_gradient(&s, &s.input().pack(x), &s.output().pack(dy)));
+                .then(|| winograd::weight_gradient(&s, &mut s.input().pack(x), &s.output().pack(dy)));
             [dx, dw, db]
         }
         Kernel::Direct3 => {

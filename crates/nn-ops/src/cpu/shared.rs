@@ -24,6 +24,11 @@ impl<'a, T> SharedMut<'a, T> {
         }
     }
 
+    /// Elements in all.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The part `start..start + len`.
     ///
     /// # Safety
