@@ -9,8 +9,8 @@ use crate::cpu::direct;
 use crate::cpu::epilogue::Epilogue;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
-use crate::cpu::planes::{Planes, View};
-use crate::cpu::shared::{SharedMut, scratch};
+use crate::cpu::planes::View;
+use crate::cpu::shared::aligned;
 use crate::cpu::winograd::{self, Weights};
 use crate::kept::Kept;
 use crate::path::{self, Path};
@@ -194,11 +194,7 @@ fn through_tiles(
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
     let (input, output) = (s.input(), s.output());
-    let (mut x, mut y) = (input.pack(x), scratch(output.len()));
-    let view = |data, layout| View {
-        data: SharedMut::new(data),
-        planes: Planes::from(layout),
-    };
+    let (mut x, mut y) = (input.pack(x), aligned(output.len()));
     let bias = bias.map(|b| {
         let mut all = b.to_vec();
         all.resize(b.len().next_multiple_of(BLOCK), 0.0);
@@ -206,7 +202,7 @@ fn through_tiles(
     });
     // SAFETY: both buffers are this function's own.
     unsafe {
-        let (x, y) = (view(&mut x, &input), view(&mut y, &output));
+        let (x, y) = (View::of(&mut x, &input), View::of(&mut y, &output));
         winograd::forward(s, x, weights, y, &Epilogue::bias(bias.as_deref()));
     }
     output.unpack(&y)

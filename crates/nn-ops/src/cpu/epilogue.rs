@@ -70,8 +70,7 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Finishes `sums` (pixels x 16), which are those of block `block` of picture `n` from line `y`, column `x` on, into
-    /// `to`.
+    /// Finishes `sums` (pixels x 16), which are those of block `block` of picture `n` from line `y`, column `x` on.
     ///
     /// # Safety
     /// Nobody may write the residual meanwhile.
@@ -81,7 +80,6 @@ impl<'a> Epilogue<'a> {
         sums: &mut [f32],
         (n, block): (usize, usize),
         (y, x): (usize, usize),
-        to: &mut [f32],
     ) {
         if let Some(bias) = self.bias {
             let bias = &bias[block * BLOCK..][..BLOCK];
@@ -100,6 +98,5 @@ impl<'a> Epilogue<'a> {
             sums.iter_mut().for_each(|v| *v *= self.factor);
         }
         self.act.apply(sums);
-        to.copy_from_slice(sums);
     }
 }

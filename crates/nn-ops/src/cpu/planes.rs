@@ -70,6 +70,14 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Pictures that have a buffer of their own.
+    pub(crate) fn of(data: &'a mut [f32], layout: &Blocked) -> Self {
+        Self {
+            data: SharedMut::new(data),
+            planes: Planes::from(layout),
+        }
+    }
+
     /// A block of a picture.
     ///
     /// # Safety

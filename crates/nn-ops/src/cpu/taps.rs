@@ -7,7 +7,7 @@ use super::blocked::BLOCK;
 use super::epilogue::Epilogue;
 use super::lanes::{Lanes, dispatch};
 use super::planes::View;
-use super::shared::scratch;
+use super::shared::{Aligned, aligned};
 use super::winograd::shared_group;
 use rayon::prelude::*;
 
@@ -45,7 +45,7 @@ impl Shape {
 
 /// Weights (output block, input block, tap, 16 input channels, 16 output channels), zeros where there are no more channels.
 pub(crate) struct Packed {
-    data: Vec<f32>,
+    data: Aligned,
     shape: Shape,
 }
 
@@ -54,7 +54,8 @@ impl Packed {
     pub(crate) fn new(w: &[f32], shape: Shape) -> Self {
         let (taps, inputs) = (shape.taps(), shape.in_blocks());
         assert_eq!(w.len(), shape.co * shape.ci * taps);
-        let mut data = vec![0f32; shape.out_blocks() * inputs * taps * BLOCK * BLOCK];
+        let mut data = aligned(shape.out_blocks() * inputs * taps * BLOCK * BLOCK);
+        data.fill(0.0);
         data.par_chunks_mut((inputs * taps * BLOCK * BLOCK).max(1))
             .enumerate()
             .for_each(|(block, data)| {
@@ -296,8 +297,9 @@ unsafe fn task_with<V: Lanes>(
             for (b, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
                 // SAFETY: each task has outputs of its own; the residual is the caller's promise.
                 unsafe {
+                    epilogue.finish(sums, (n, block + b), (oy, ox));
                     let to = y.data.slice(to.at(n, block + b) + at, BLOCK);
-                    epilogue.finish(sums, (n, block + b), (oy, ox), to);
+                    to.copy_from_slice(sums);
                 }
             }
         }
@@ -351,7 +353,7 @@ pub(crate) unsafe fn forward(
     }
     let groups = blocks.div_ceil(group);
     (0..parts.len() * groups).into_par_iter().for_each_init(
-        || scratch(pixels * group * BLOCK),
+        || aligned(pixels * group * BLOCK),
         |m, task_number| {
             let (pieces, block) = (&parts[task_number / groups], task_number % groups * group);
             let some = group.min(blocks - block);

@@ -2,10 +2,10 @@
 
 use super::product::{group, product};
 use super::{POINTS, Sizes, transform, transform_tiles};
-use crate::cpu::planes::{Planes, View};
+use crate::cpu::planes::View;
 use crate::cpu::blocked::BLOCK;
 use crate::cpu::lanes::{Lanes, dispatch};
-use crate::cpu::shared::{SharedMut, scratch};
+use crate::cpu::shared::{SharedMut, aligned, scratch};
 use rayon::prelude::*;
 
 /// Transformed tiles kept at a time, in floats: half of a usual L3 cache.
@@ -70,20 +70,17 @@ dispatch!(transform_sums, kernels_with, (u: &[f32], point: usize, taps: &mut [f3
 
 /// Gradient of the weights (co, ci, 3, 3) from blocked pictures x ([`Sizes::input`]) and dy ([`Sizes::output`]).
 pub(crate) fn weight_gradient(s: &Sizes, x: &mut [f32], dy: &[f32]) -> Vec<f32> {
-    let x = View {
-        data: SharedMut::new(x),
-        planes: Planes::from(&s.input()),
-    };
+    let x = View::of(x, &s.input());
     let (ci, co) = (s.ci_all(), s.co_all());
     let blocks = co / BLOCK;
     let group = group(blocks);
     let point = ci * co;
-    let mut sums = scratch(POINTS * point);
+    let mut sums = aligned(POINTS * point);
     let chunk = (CHUNK / (POINTS * (ci + co)))
         .clamp(32, 2048)
         .min(s.tiles().max(1));
     let (sv, sd) = (chunk * ci + BLOCK, chunk * co + BLOCK);
-    let (mut v, mut d) = (scratch(POINTS * sv), scratch(POINTS * sd));
+    let (mut v, mut d) = (aligned(POINTS * sv), aligned(POINTS * sd));
     for first in (0..s.tiles()).step_by(chunk) {
         let count = chunk.min(s.tiles() - first);
         transform_chunk(s, x, dy, first, count, (&mut v, sv), (&mut d, sd));

@@ -2,13 +2,14 @@
 
 use super::{BLOCK, POINTS, Sizes, transform};
 use crate::cpu::lanes::{Lanes, dispatch};
-use crate::cpu::shared::{SharedMut, scratch};
+use crate::cpu::shared::{Aligned, SharedMut, aligned};
 use crate::cpu::transpose::transpose16;
 use rayon::prelude::*;
 
-/// All of a layer's: 36 x (output blocks) x (input channels, filled up) x 16 output channels.
+/// All of a layer's: 36 planes, `point` apart, of (output blocks) x (input channels, filled up) x 16 output channels.
 pub(crate) struct Kernels {
-    pub(super) data: Vec<f32>,
+    pub(super) data: Aligned,
+    pub(super) point: usize,
 }
 
 impl Kernels {
@@ -16,8 +17,9 @@ impl Kernels {
     /// rotated by 180 degrees; `s` then names the sizes of that convolution.
     pub(crate) fn new(w: &[f32], s: &Sizes, turned: bool) -> Self {
         let (ci, blocks) = (s.ci_all(), s.co_all() / BLOCK);
-        let point = blocks * ci * BLOCK;
-        let mut data = scratch(POINTS * point);
+        // Not a power of two apart, or the 36 places of a kernel would share a set of the first cache.
+        let point = blocks * ci * BLOCK + BLOCK;
+        let mut data = aligned(POINTS * point);
         let shared = SharedMut::new(&mut data);
         (0..blocks * (ci / BLOCK)).into_par_iter().for_each(|task| {
             let (block, c) = (task % blocks, task / blocks * BLOCK);
@@ -25,7 +27,7 @@ impl Kernels {
             // SAFETY: each task has its own output block and input channels.
             unsafe { transform_kernels(w, s, turned, block, c, shared, at, point) };
         });
-        Self { data }
+        Self { data, point }
     }
 
     /// Memory in use.

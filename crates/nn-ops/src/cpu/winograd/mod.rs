@@ -15,7 +15,7 @@ use super::blocked::{BLOCK, Blocked};
 use super::epilogue::Epilogue;
 use super::lanes::{Lanes, dispatch};
 use super::planes::{Planes, View};
-use super::shared::{SharedMut, scratch};
+use super::shared::{SharedMut, aligned};
 pub(crate) use gradient::weight_gradient;
 pub(crate) use kernels::Kernels;
 use product::group;
@@ -31,6 +31,8 @@ const POINTS: usize = 36;
 const TASK: usize = 1 << 17;
 /// Transformed weights that every task can read again and again, in floats.
 const LIGHT: usize = 1 << 18;
+/// Tiles that make up for transforming weights all at once.
+const MANY: usize = 256;
 
 /// Sizes of one call.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,13 @@ impl Sizes {
     fn tiles(&self) -> usize {
         self.n * self.tiles_y() * self.tiles_x()
     }
-    /// Whether all transformed weights fit into half of a usual second cache.
+    /// Whether all weights are better transformed at once: where they fit into half of a usual second cache, or into a
+    /// third one and there are enough tiles to make up for it. The sums are the same either way.
+    fn at_once(&self) -> bool {
+        let all = POINTS * self.ci_all() * self.co_all();
+        self.light() || (all <= 4 * LIGHT && self.tiles() >= MANY)
+    }
+    /// Whether the transformed weights are small enough to keep.
     pub(crate) fn light(&self) -> bool {
         POINTS * self.ci_all() * self.co_all() <= LIGHT
     }
@@ -202,30 +210,40 @@ unsafe fn pixels_with<V: Lanes>(
 ) {
     let (p, width) = (y.planes, blocks * BLOCK);
     assert!(m.len() >= POINTS * count * width);
-    let mut tile = [0f32; TILE * TILE * BLOCK];
+    let mut corner = [0f32; TILE * TILE * BLOCK];
     for t in 0..count {
         let (n, ty, tx) = s.tile(first + t);
-        let columns = TILE.min(p.w - tx);
+        let (rows, columns) = (TILE.min(p.h - ty), TILE.min(p.w - tx));
         for b in 0..blocks {
-            // SAFETY: m holds 36 planes of count * width floats, and the tile 16 pixels.
-            unsafe {
+            let from = p.at(n, block + b) + ((ty + p.before) * p.pw + tx + p.before) * BLOCK;
+            let whole = rows == TILE && columns == TILE;
+            // SAFETY: m holds 36 planes of count * width floats; four lines of four pixels are this tile's own in y, by
+            // the caller's promise and `slice_at`'s check, or those of the corner.
+            let (to, line) = unsafe {
+                let (to, line) = match whole {
+                    true => {
+                        let reach = (TILE - 1) * p.line() + TILE * BLOCK;
+                        (y.data.slice_at(from, reach), p.line())
+                    }
+                    false => (corner.as_mut_ptr(), TILE * BLOCK),
+                };
                 transform::output_tile::<V>(
                     m.as_ptr().add(t * width + b * BLOCK),
                     (6 * count * width, count * width),
-                    tile.as_mut_ptr(),
-                    (TILE * BLOCK, BLOCK),
+                    to,
+                    (line, BLOCK),
                 );
-            }
-            for (i, sums) in tile.chunks_exact_mut(TILE * BLOCK).enumerate() {
-                if ty + i >= p.h {
-                    break;
-                }
-                let sums = &mut sums[..columns * BLOCK];
-                let at = ((ty + i + p.before) * p.pw + tx + p.before) * BLOCK;
-                // SAFETY: the caller's promise; each tile has pixels of its own.
+                (to, line)
+            };
+            for i in 0..rows {
+                // SAFETY: a line of the tile, as above; the residual is the caller's promise.
                 unsafe {
-                    let to = y.data.slice(p.at(n, block + b) + at, sums.len());
-                    epilogue.finish(sums, (n, block + b), (ty + i, tx), to);
+                    let sums = std::slice::from_raw_parts_mut(to.add(i * line), columns * BLOCK);
+                    epilogue.finish(sums, (n, block + b), (ty + i, tx));
+                    if !whole {
+                        let to = y.data.slice(from + i * p.line(), columns * BLOCK);
+                        to.copy_from_slice(sums);
+                    }
                 }
             }
         }
@@ -249,7 +267,7 @@ pub(crate) unsafe fn forward(
     epilogue: &Epilogue<'_>,
 ) {
     match weights {
-        Weights::Raw { w, turned } if !s.light() => {
+        Weights::Raw { w, turned } if !s.at_once() => {
             // SAFETY: the caller's promise.
             unsafe { stream::forward(s, x, w, turned, y, epilogue) }
         }
@@ -279,7 +297,7 @@ unsafe fn resident(
     let per_task = (TASK / (POINTS * ci))
         .clamp(1, 48)
         .next_multiple_of(product::ROWS);
-    let point = blocks * ci * BLOCK;
+    let point = kernels.point;
     (0..s.tiles().div_ceil(per_task))
         .into_par_iter()
         .for_each_init(
@@ -287,9 +305,9 @@ unsafe fn resident(
                 // 16 floats apart from a power of two, so that the 36 places of a tile fall into different cache sets.
                 let stride = per_task * ci + BLOCK;
                 (
-                    scratch(POINTS * stride),
+                    aligned(POINTS * stride),
                     stride,
-                    scratch(POINTS * per_task * group * BLOCK),
+                    aligned(POINTS * per_task * group * BLOCK),
                 )
             },
             |(v, stride, m), task| {

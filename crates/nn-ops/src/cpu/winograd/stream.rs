@@ -9,7 +9,7 @@ use super::product::{self, product, shared_group};
 use super::{BLOCK, POINTS, Sizes, transform_back, transform_tiles};
 use crate::cpu::epilogue::Epilogue;
 use crate::cpu::planes::View;
-use crate::cpu::shared::{SharedMut, scratch};
+use crate::cpu::shared::{SharedMut, aligned};
 use rayon::prelude::*;
 
 /// Input channels whose transforms are in the cache at a time.
@@ -36,7 +36,7 @@ pub(super) unsafe fn forward(
     let chunk = s.tiles().div_ceil(chunks).next_multiple_of(product::ROWS);
     let group = shared_group(blocks);
     let stride = chunk * ci + BLOCK;
-    let mut v = scratch(POINTS * stride);
+    let mut v = aligned(POINTS * stride);
     for first in (0..s.tiles()).step_by(chunk.max(1)) {
         let count = chunk.min(s.tiles() - first);
         let shared = SharedMut::new(&mut v);
@@ -48,8 +48,8 @@ pub(super) unsafe fn forward(
         (0..blocks.div_ceil(group)).into_par_iter().for_each_init(
             || {
                 (
-                    scratch(POINTS * DEPTH * group * BLOCK),
-                    scratch(POINTS * chunk * group * BLOCK),
+                    aligned(POINTS * (DEPTH * group + 1) * BLOCK),
+                    aligned(POINTS * chunk * group * BLOCK),
                 )
             },
             |(u, m), task| {
@@ -57,7 +57,8 @@ pub(super) unsafe fn forward(
                 let some = group.min(blocks - block);
                 for from in (0..ci).step_by(DEPTH) {
                     let depth = DEPTH.min(ci - from);
-                    let point = some * depth * BLOCK;
+                    // Not a power of two apart, or the 36 places of a kernel would share a set of the first cache.
+                    let point = some * depth * BLOCK + BLOCK;
                     for b in 0..some {
                         for c in (0..depth).step_by(BLOCK) {
                             let at = (b * depth + c) * BLOCK;
@@ -75,7 +76,7 @@ pub(super) unsafe fn forward(
                             some,
                             &v[xi * stride + from..],
                             (ci, 1),
-                            &u[xi * point..][..point],
+                            &u[xi * point..][..some * depth * BLOCK],
                             (depth * BLOCK, BLOCK),
                             &mut m[xi * count * some * BLOCK..][..count * some * BLOCK],
                             from > 0,
