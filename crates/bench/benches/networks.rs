@@ -1,10 +1,11 @@
 //! Whole networks, inference and training steps, beside the same networks in PyTorch: eager, channels last, compiled.
 //!
-//! `cargo bench -p bench --bench networks [FILTER]`
+//! `cargo bench -p bench --bench networks [FILTER]`; WMGM_PEER_MODES=eager,channels_last,compile chooses among PyTorch's.
 
 use anyhow::{Context, Result};
 use bench::{Mode, Peer, TURNS, peak_memory, ratios, spread, turns};
-use candle_core::{Device, ModuleT, Tensor};
+use candle_core::{DType, Device, ModuleT, Tensor};
+use candle_nn::VarBuilder;
 use msal_gan::official::{Generator, GeneratorConfig};
 use nn_ops::{AdamW, AdamWConfig, Params, noise};
 use score_sde::{UNet, UNetConfig};
@@ -12,13 +13,15 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// A network on its input.
-type Forward = Box<dyn Fn(bool) -> candle_core::Result<Tensor>>;
+type Forward = Box<dyn Fn() -> candle_core::Result<Tensor>>;
 
 struct Case {
     label: String,
     spec: Value,
     params: Params,
     inputs: Vec<(&'static str, Tensor)>,
+    /// The network in training, and with weights that nobody trains, as pipelines have it.
+    trained: Forward,
     forward: Forward,
     train: bool,
 }
@@ -64,10 +67,20 @@ fn stir(params: &Params) -> Result<()> {
     Ok(())
 }
 
+/// Copies of all parameters.
+fn constants(params: &Params) -> candle_core::Result<VarBuilder<'static>> {
+    let mut tensors = params.tensors();
+    for t in tensors.values_mut() {
+        *t = t.copy()?.detach();
+    }
+    Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
+}
+
 fn unet(name: &str, config: &UNetConfig, batch: usize, side: usize, train: bool) -> Result<Case> {
     let params = Params::new(1);
     let net = UNet::new(config.clone(), params.builder(&Device::Cpu))?;
     stir(&params)?;
+    let fixed = UNet::new(config.clone(), constants(&params)?)?;
     let items: Vec<u64> = (0..batch as u64).collect();
     let shape = [config.in_channels, side, side];
     let x = noise::normal_tensor(7, &items, 2, 0, &shape, &Device::Cpu)?;
@@ -77,7 +90,11 @@ fn unet(name: &str, config: &UNetConfig, batch: usize, side: usize, train: bool)
         spec: json!({"network": "unet", "config": config}),
         params,
         inputs: vec![("x", x.clone()), ("t", t.clone())],
-        forward: Box::new(move |_| net.forward(&x, &t, None, None)),
+        trained: Box::new({
+            let (x, t) = (x.clone(), t.clone());
+            move || net.forward(&x, &t, None, None)
+        }),
+        forward: Box::new(move || fixed.forward(&x, &t, None, None)),
         train,
     })
 }
@@ -86,6 +103,7 @@ fn generator(batch: usize, side: usize, train: bool) -> Result<Case> {
     let config = GeneratorConfig::default();
     let params = Params::new(1);
     let net = Generator::new(config.clone(), params.builder(&Device::Cpu))?;
+    let fixed = Generator::new(config.clone(), constants(&params)?)?;
     let items: Vec<u64> = (0..batch as u64).collect();
     let shape = [config.in_channels, side, side];
     let x = noise::normal_tensor(7, &items, 2, 0, &shape, &Device::Cpu)?;
@@ -94,7 +112,11 @@ fn generator(batch: usize, side: usize, train: bool) -> Result<Case> {
         spec: json!({"network": "generator", "config": config}),
         params,
         inputs: vec![("x", x.clone())],
-        forward: Box::new(move |train| net.forward_t(&x, train)),
+        trained: Box::new({
+            let x = x.clone();
+            move || net.forward_t(&x, true)
+        }),
+        forward: Box::new(move || fixed.forward_t(&x, false)),
         train,
     })
 }
@@ -136,7 +158,7 @@ fn main() -> Result<()> {
 }
 
 fn run(case: &Case) -> Result<()> {
-    let y = (case.forward)(false)?;
+    let y = (case.forward)()?;
     let mut tensors = case.params.tensors();
     // A copy: the steps below move the variables.
     for t in tensors.values_mut() {
@@ -160,8 +182,12 @@ fn run(case: &Case) -> Result<()> {
     } else {
         &["infer"]
     };
+    let modes = std::env::var("WMGM_PEER_MODES").unwrap_or_default();
     for pass in passes {
         for mode in [Mode::Eager, Mode::ChannelsLast, Mode::Compile] {
+            if !modes.is_empty() && !modes.split(',').any(|m| m == mode.name()) {
+                continue;
+            }
             let mut peer = match Peer::start(&case.spec, &tensors, mode) {
                 Ok(peer) => peer,
                 Err(e) => {
@@ -172,9 +198,9 @@ fn run(case: &Case) -> Result<()> {
             let error = peer.ask("output").context("output")?;
             assert!(error < 1e-4, "{}: outputs differ by {error}", case.label);
             let mut ours = || match *pass {
-                "infer" => Ok((case.forward)(false).map(drop)?),
+                "infer" => Ok((case.forward)().map(drop)?),
                 _ => {
-                    let loss = ((case.forward)(true)? - &target)?.sqr()?.mean_all()?;
+                    let loss = ((case.trained)()? - &target)?.sqr()?.mean_all()?;
                     Ok(adam.step(&loss.backward()?)?)
                 }
             };

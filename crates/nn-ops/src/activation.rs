@@ -1,7 +1,9 @@
 //! Elementwise activations with one-pass gradients: SiLU and LeakyReLU.
 
+use crate::cpu::epilogue::Act;
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -15,11 +17,13 @@ const CHUNK: usize = 1 << 14;
 /// # Errors
 /// Only those of the device.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    if fast(x) {
-        x.contiguous()?.apply_op1(Op::Silu)
-    } else {
-        x.silu()
-    }
+    trace::step(&[x], || Some(trace::Op::Act(Act::Silu)), || {
+        if fast(x) {
+            x.contiguous()?.apply_op1(Op::Silu)
+        } else {
+            x.silu()
+        }
+    })
 }
 
 /// `x` where positive, `slope * x` elsewhere.
@@ -27,11 +31,31 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Only those of the device.
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
-    if fast(x) {
-        x.contiguous()?.apply_op1(Op::LeakyRelu(slope as f32))
-    } else {
-        candle_nn::ops::leaky_relu(x, slope)
-    }
+    let op = || Some(trace::Op::Act(Act::Leaky(slope as f32)));
+    trace::step(&[x], op, || {
+        if fast(x) {
+            x.contiguous()?.apply_op1(Op::LeakyRelu(slope as f32))
+        } else {
+            candle_nn::ops::leaky_relu(x, slope)
+        }
+    })
+}
+
+/// `1 / (1 + exp(-x))`.
+///
+/// # Errors
+/// Only those of the device.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    let op = || Some(trace::Op::Act(Act::Sigmoid));
+    trace::step(&[x], op, || candle_nn::ops::sigmoid(x))
+}
+
+/// The hyperbolic tangent.
+///
+/// # Errors
+/// Only those of the device.
+pub fn tanh(x: &Tensor) -> Result<Tensor> {
+    trace::step(&[x], || Some(trace::Op::Act(Act::Tanh)), || x.tanh())
 }
 
 fn fast(x: &Tensor) -> bool {

@@ -3,6 +3,7 @@
 use crate::cpu::gemm::{Mat, matmul};
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::opaque;
 use crate::softmax::{softmax_backward, softmax_row};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
@@ -20,6 +21,17 @@ pub fn self_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
         return reference(qkv, &geo);
     }
     qkv.contiguous()?.apply_op1(Op { heads })
+}
+
+/// [`self_attention`] over all pixels: qkv (N, 3 C, H, W) to (N, C, H, W).
+///
+/// # Errors
+/// As [`self_attention`].
+pub fn pixel_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    opaque(&[qkv], move |x| {
+        let (n, c3, h, w) = x[0].dims4()?;
+        self_attention(&x[0].reshape((n, c3, h * w))?, heads)?.reshape((n, c3 / 3, h, w))
+    })
 }
 
 fn reference(qkv: &Tensor, g: &Geo) -> Result<Tensor> {

@@ -2,6 +2,8 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
+use crate::scale::Upsample2x;
 use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -23,10 +25,13 @@ pub fn upsample_bilinear2x(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
-    if path::kernels(x) {
-        return x.contiguous()?.apply_op1(Op);
-    }
-    double_axis(&double_axis(x, 2)?, 3)
+    let op = || Some(trace::Op::Upsample(Upsample2x::Bilinear));
+    trace::step(&[x], op, || {
+        if path::kernels(x) {
+            return x.contiguous()?.apply_op1(Op);
+        }
+        double_axis(&double_axis(x, 2)?, 3)
+    })
 }
 
 /// Doubles the size along `axis`.

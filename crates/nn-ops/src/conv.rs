@@ -11,9 +11,10 @@ use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
 use crate::cpu::planes::View;
 use crate::cpu::shared::aligned;
-use crate::cpu::winograd::{self, Weights};
+use crate::cpu::winograd::{self, Source, Weights};
 use crate::kept::Kept;
 use crate::path::{self, Path};
+use crate::plan::trace::{self, Op};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -66,12 +67,30 @@ fn apply(
     cfg: Conv2dConfig,
     kept: Option<Kept>,
 ) -> Result<Tensor> {
+    let constant = || !w.track_op() && !b.is_some_and(Tensor::track_op);
+    let op = || {
+        constant().then(|| Op::Conv {
+            w: w.clone(),
+            b: b.cloned(),
+            cfg,
+        })
+    };
+    trace::step(&[x], op, || evaluate(x, w, b, cfg, kept))
+}
+
+fn evaluate(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    cfg: Conv2dConfig,
+    kept: Option<Kept>,
+) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
     if !path::kernels(x) {
         return reference(x, w, b, &geometry);
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
-    let op = Op { cfg, kept };
+    let op = Convolution { cfg, kept };
     match b {
         Some(b) => x.apply_op3(&w, &b.contiguous()?, op),
         None => x.apply_op2(&w, op),
@@ -174,7 +193,10 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&
             // Only what the second cache holds is worth keeping: the rest is transformed as it comes from memory.
             match kept.filter(|_| s.light()).map(|kept| kept.kernels(w, &s)) {
                 Some(kernels) => through_tiles(&s, x, Weights::Kept(&kernels), b),
-                None => through_tiles(&s, x, Weights::Raw { w, turned: false }, b),
+                None => {
+                    let w = Source::Raw { w, turned: false };
+                    through_tiles(&s, x, Weights::Plain(w), b)
+                }
             }
         }
         Kernel::Direct3 => {
@@ -229,7 +251,8 @@ fn backward(
         Kernel::Winograd => {
             let (s, turned) = (sizes(g, false), sizes(g, true));
             let dx = wanted.x.then(|| {
-                through_tiles(&turned, dy, Weights::Raw { w, turned: true }, None)
+                let w = Source::Raw { w, turned: true };
+                through_tiles(&turned, dy, Weights::Plain(w), None)
             });
             let dw = wanted
                 .w
@@ -259,12 +282,12 @@ fn backward(
     }
 }
 
-struct Op {
+struct Convolution {
     cfg: Conv2dConfig,
     kept: Option<Kept>,
 }
 
-impl Op {
+impl Convolution {
     fn fwd(
         &self,
         x: (&CpuStorage, &Layout),
@@ -315,7 +338,7 @@ impl Op {
     }
 }
 
-impl CustomOp2 for Op {
+impl CustomOp2 for Convolution {
     fn name(&self) -> &'static str {
         "conv2d"
     }
@@ -340,7 +363,7 @@ impl CustomOp2 for Op {
     }
 }
 
-impl CustomOp3 for Op {
+impl CustomOp3 for Convolution {
     fn name(&self) -> &'static str {
         "conv2d"
     }

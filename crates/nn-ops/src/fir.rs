@@ -3,6 +3,7 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::opaque;
 use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
@@ -17,6 +18,17 @@ use rayon::prelude::*;
 /// # Errors
 /// A rank other than 4, no taps, `up` or `down` 0, a filter longer than what it is given, or a result too large to hold.
 pub fn upfirdn2d(
+    x: &Tensor,
+    taps: &[f64],
+    up: usize,
+    down: usize,
+    pad: [isize; 2],
+) -> Result<Tensor> {
+    let taps = taps.to_vec();
+    opaque(&[x], move |x| evaluate(&x[0], &taps, up, down, pad))
+}
+
+fn evaluate(
     x: &Tensor,
     taps: &[f64],
     up: usize,

@@ -3,6 +3,7 @@
 
 use crate::cpu::shared::{SharedMut, scratch};
 use crate::path;
+use crate::plan::trace;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Module, Result, Shape, Tensor, bail};
@@ -27,6 +28,39 @@ pub enum Activation {
 /// # Errors
 /// C not divisible by `groups`, or scale and shift of other shapes.
 pub fn group_norm(
+    x: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    groups: usize,
+    eps: f64,
+    act: Activation,
+) -> Result<Tensor> {
+    let op = || {
+        let constant = !scale.track_op() && !shift.track_op() && scale.rank() == 1;
+        constant.then(|| traced(scale, shift, groups, eps, act, false))
+    };
+    trace::step(&[x], op, || evaluate(x, scale, shift, groups, eps, act))
+}
+
+fn traced(
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+    act: Activation,
+    modulated: bool,
+) -> trace::Op {
+    trace::Op::GroupNorm {
+        weight: weight.clone(),
+        bias: bias.clone(),
+        groups,
+        eps,
+        silu: act == Activation::Silu,
+        modulated,
+    }
+}
+
+fn evaluate(
     x: &Tensor,
     scale: &Tensor,
     shift: &Tensor,
@@ -396,10 +430,16 @@ impl GroupNorm {
         shift: &Tensor,
         act: Activation,
     ) -> Result<Tensor> {
-        let one_plus = (scale + 1.0)?;
-        let scale = one_plus.broadcast_mul(&self.weight)?;
-        let shift = (one_plus.broadcast_mul(&self.bias)? + shift)?;
-        group_norm(x, &scale, &shift, self.groups, self.eps, act)
+        let op = || {
+            let constant = !self.weight.track_op() && !self.bias.track_op();
+            constant.then(|| traced(&self.weight, &self.bias, self.groups, self.eps, act, true))
+        };
+        trace::step(&[x, scale, shift], op, || {
+            let one_plus = (scale + 1.0)?;
+            let scale = one_plus.broadcast_mul(&self.weight)?;
+            let shift = (one_plus.broadcast_mul(&self.bias)? + shift)?;
+            evaluate(x, &scale, &shift, self.groups, self.eps, act)
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
+use crate::scale::Pool2x;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -19,6 +21,12 @@ pub fn max_pool2x(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
+    trace::step(&[x], || Some(trace::Op::Pool(Pool2x::Max)), || {
+        evaluate(x, n, c, h, w)
+    })
+}
+
+fn evaluate(x: &Tensor, n: usize, c: usize, h: usize, w: usize) -> Result<Tensor> {
     if path::kernels(x) {
         return x.contiguous()?.apply_op1(Op);
     }

@@ -72,7 +72,7 @@ impl Blocked {
         }
     }
 
-    fn pack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
+    pub(crate) fn pack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
         let pixels = self.h * self.w;
         let mut corner = [0f32; BLOCK * BLOCK];
         let mut spill = [0f32; BLOCK];
@@ -118,7 +118,7 @@ impl Blocked {
         out
     }
 
-    fn unpack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
+    pub(crate) fn unpack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
         let pixels = self.h * self.w;
         let mut corner = [0f32; BLOCK * BLOCK];
         let zero = [0f32; BLOCK];

@@ -9,6 +9,7 @@ pub(crate) mod epilogue;
 pub(crate) mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod lanes;
+pub(crate) mod maps;
 pub(crate) mod padded;
 pub(crate) mod planes;
 pub(crate) mod shared;

@@ -24,11 +24,6 @@ impl<'a, T> SharedMut<'a, T> {
         }
     }
 
-    /// Elements in all.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The part `start..start + len`.
     ///
     /// # Safety
@@ -69,7 +64,9 @@ pub(crate) fn scratch(len: usize) -> Vec<f32> {
 /// One line of the caches.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([f32; 16]);
+struct Line {
+    _floats: [f32; 16],
+}
 
 /// Floats with arbitrary content that begin where a line of the caches does: a register of 16 never needs two lines.
 pub(crate) struct Aligned {
@@ -87,7 +84,9 @@ pub(crate) fn aligned(len: usize) -> Aligned {
         lines.set_len(count);
     }
     if cfg!(debug_assertions) {
-        lines.fill(Line([f32::NAN; 16]));
+        lines.fill(Line {
+            _floats: [f32::NAN; 16],
+        });
     }
     Aligned { lines, len }
 }

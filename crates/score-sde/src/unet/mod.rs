@@ -14,6 +14,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 pub use config::UNetConfig;
 pub use embedding::timestep_embedding;
+use nn_ops::plan::Plans;
 use nn_ops::{Conv2dConfig, silu};
 
 /// Groups and epsilon of every normalisation.
@@ -42,6 +43,7 @@ pub struct UNet {
     time: Mlp,
     labels: Option<Tensor>,
     body: Body,
+    plans: Plans,
     head: Head,
 }
 
@@ -214,6 +216,7 @@ impl UNet {
                 up,
             },
             head: Head::new(ch, c.out_channels, NORM, act, (Start::Torch, 0.0), ends)?,
+            plans: Plans::default(),
             config,
         })
     }
@@ -257,7 +260,13 @@ impl UNet {
         // Every block begins by activating the embedding: once is enough.
         let emb = silu(&emb)?;
 
-        let (h, _) = self.body.forward(x, Some(&emb), mask)?;
-        self.head.forward(&h)
+        let network = |x: &Tensor, emb: &Tensor| {
+            let (h, _) = self.body.forward(x, Some(emb), mask)?;
+            self.head.forward(&h)
+        };
+        match mask {
+            Some(_) => network(x, &emb),
+            None => self.plans.one(&[x, &emb], |t| network(&t[0], &t[1])),
+        }
     }
 }

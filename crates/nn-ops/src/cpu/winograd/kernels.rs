@@ -6,6 +6,36 @@ use crate::cpu::shared::{Aligned, SharedMut, aligned};
 use crate::cpu::transpose::transpose16;
 use rayon::prelude::*;
 
+/// Kernels of 16 by 16 channels.
+const TAPS: usize = BLOCK * 9 * BLOCK;
+
+/// Where kernels come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// Weights (co, ci, 3, 3); with `turned` those of the gradient of the input: channels exchanged, kernels rotated by
+    /// 180 degrees (the sizes are then those of that convolution).
+    Raw { w: &'a [f32], turned: bool },
+    /// In the order in which they are read.
+    Packed(&'a Packed),
+}
+
+/// Weights as (output block, input channel, tap, 16 output channels), all filled up with zeros to whole blocks.
+pub(crate) struct Packed(Aligned);
+
+impl Packed {
+    /// Of weights (co, ci, 3, 3).
+    pub(crate) fn new(w: &[f32], s: &Sizes) -> Self {
+        assert_eq!(w.len(), s.co * s.ci * 9);
+        let mut data = aligned(s.co_all() * s.ci_all() * 9);
+        let inputs = s.ci_all() / BLOCK;
+        data.par_chunks_exact_mut(TAPS).enumerate().for_each(|(i, taps)| {
+            let taps: &mut [f32; TAPS] = taps.try_into().expect("exact chunks");
+            gather(w, s, i / inputs * BLOCK, i % inputs * BLOCK, taps);
+        });
+        Self(data)
+    }
+}
+
 /// All of a layer's: 36 planes, `point` apart, of (output blocks) x (input channels, filled up) x 16 output channels.
 pub(crate) struct Kernels {
     pub(super) data: Aligned,
@@ -16,16 +46,18 @@ impl Kernels {
     /// Of weights (co, ci, 3, 3). With `turned`, those of the gradient of the input: channels exchanged, kernels
     /// rotated by 180 degrees; `s` then names the sizes of that convolution.
     pub(crate) fn new(w: &[f32], s: &Sizes, turned: bool) -> Self {
+        assert_eq!(w.len(), s.co * s.ci * 9);
         let (ci, blocks) = (s.ci_all(), s.co_all() / BLOCK);
         // Not a power of two apart, or the 36 places of a kernel would share a set of the first cache.
         let point = blocks * ci * BLOCK + BLOCK;
         let mut data = aligned(POINTS * point);
         let shared = SharedMut::new(&mut data);
+        let w = Source::Raw { w, turned };
         (0..blocks * (ci / BLOCK)).into_par_iter().for_each(|task| {
             let (block, c) = (task % blocks, task / blocks * BLOCK);
             let at = (block * ci + c) * BLOCK;
             // SAFETY: each task has its own output block and input channels.
-            unsafe { transform_kernels(w, s, turned, block, c, shared, at, point) };
+            unsafe { transform_kernels(w, s, block, c, shared, at, point) };
         });
         Self { data, point }
     }
@@ -43,21 +75,26 @@ impl Kernels {
 /// Nobody may touch these places meanwhile.
 #[inline(always)]
 unsafe fn kernels_with<V: Lanes>(
-    w: &[f32],
+    w: Source<'_>,
     s: &Sizes,
-    turned: bool,
     block: usize,
     c: usize,
     out: SharedMut<'_, f32>,
     at: usize,
     point: usize,
 ) {
-    assert_eq!(w.len(), s.co * s.ci * 9);
-    let mut taps = [0f32; BLOCK * 9 * BLOCK];
-    match turned {
-        false => gather(w, s, block * BLOCK, c, &mut taps),
-        true => gather_turned(w, s, block * BLOCK, c, &mut taps),
-    }
+    let mut taps = [0f32; TAPS];
+    let taps = match w {
+        Source::Raw { w, turned: false } => {
+            gather(w, s, block * BLOCK, c, &mut taps);
+            &taps[..]
+        }
+        Source::Raw { w, turned: true } => {
+            gather_turned(w, s, block * BLOCK, c, &mut taps);
+            &taps[..]
+        }
+        Source::Packed(w) => &w.0[(block * s.ci_all() + c) * 9 * BLOCK..][..TAPS],
+    };
     for (i, taps) in taps.chunks_exact(9 * BLOCK).enumerate() {
         // SAFETY: the caller's promise; `slice_at` bounds the 36 places.
         unsafe {
@@ -69,12 +106,12 @@ unsafe fn kernels_with<V: Lanes>(
 dispatch!(
     pub(super) (unsafe) transform_kernels,
     kernels_with,
-    (w: &[f32], s: &Sizes, turned: bool, block: usize, c: usize, out: SharedMut<'_, f32>, at: usize, point: usize)
+    (w: Source<'_>, s: &Sizes, block: usize, c: usize, out: SharedMut<'_, f32>, at: usize, point: usize)
 );
 
 /// Kernels of output channels from `o` and input channels from `c` on, 16 each: (input, tap, output), zeros where there
 /// are no more.
-fn gather(w: &[f32], s: &Sizes, o: usize, c: usize, taps: &mut [f32; BLOCK * 9 * BLOCK]) {
+fn gather(w: &[f32], s: &Sizes, o: usize, c: usize, taps: &mut [f32; TAPS]) {
     let (lanes, channels) = (BLOCK.min(s.co - o), BLOCK.min(s.ci.saturating_sub(c)));
     if lanes == BLOCK && channels == BLOCK {
         // Rows of 16 channels x 9 taps: nine squares to turn about.
@@ -102,7 +139,7 @@ fn gather(w: &[f32], s: &Sizes, o: usize, c: usize, taps: &mut [f32; BLOCK * 9 *
 }
 
 /// As [`gather`] for the gradient of the input, whose output channels are the weights' input channels.
-fn gather_turned(w: &[f32], s: &Sizes, o: usize, c: usize, taps: &mut [f32; BLOCK * 9 * BLOCK]) {
+fn gather_turned(w: &[f32], s: &Sizes, o: usize, c: usize, taps: &mut [f32; TAPS]) {
     let lanes = BLOCK.min(s.co - o);
     taps.fill(0.0);
     for (i, taps) in taps.chunks_exact_mut(9 * BLOCK).enumerate() {

@@ -17,7 +17,7 @@ use super::lanes::{Lanes, dispatch};
 use super::planes::{Planes, View};
 use super::shared::{SharedMut, aligned};
 pub(crate) use gradient::weight_gradient;
-pub(crate) use kernels::Kernels;
+pub(crate) use kernels::{Kernels, Packed, Source};
 use product::group;
 pub(super) use product::shared_group;
 use product::product;
@@ -63,6 +63,12 @@ impl Sizes {
     /// Whether the transformed weights are small enough to keep.
     pub(crate) fn light(&self) -> bool {
         POINTS * self.ci_all() * self.co_all() <= LIGHT
+    }
+    /// Whether a plan, for pictures of this size, keeps the weights transformed: those that are small, and those of large
+    /// pictures, whose tiles make up for reading four times as much.
+    pub(crate) fn keep(&self) -> bool {
+        let all = POINTS * self.ci_all() * self.co_all();
+        self.light() || (all <= 4 * LIGHT && self.tiles_x() * self.tiles_y() >= MANY / 4)
     }
     /// Input channels, filled up to whole blocks.
     fn ci_all(&self) -> usize {
@@ -112,12 +118,10 @@ impl Sizes {
     }
 }
 
-/// Weights (co, ci, 3, 3) of a call, or what is kept of them.
+/// The weights of a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Weights<'a> {
-    /// As they are; with `turned` those of the gradient of the input: channels exchanged, kernels rotated by 180 degrees
-    /// (the sizes are then those of that convolution).
-    Raw { w: &'a [f32], turned: bool },
+    Plain(Source<'a>),
     /// Transformed before.
     Kept(&'a Kernels),
 }
@@ -267,15 +271,13 @@ pub(crate) unsafe fn forward(
     epilogue: &Epilogue<'_>,
 ) {
     match weights {
-        Weights::Raw { w, turned } if !s.at_once() => {
-            // SAFETY: the caller's promise.
-            unsafe { stream::forward(s, x, w, turned, y, epilogue) }
-        }
-        Weights::Raw { w, turned } => {
+        Weights::Plain(Source::Raw { w, turned }) if s.at_once() => {
             let kernels = Kernels::new(w, s, turned);
             // SAFETY: the caller's promise.
             unsafe { resident(s, x, &kernels, y, epilogue) }
         }
+        // SAFETY: the caller's promise.
+        Weights::Plain(source) => unsafe { stream::forward(s, x, source, y, epilogue) },
         // SAFETY: the caller's promise.
         Weights::Kept(kernels) => unsafe { resident(s, x, kernels, y, epilogue) },
     }

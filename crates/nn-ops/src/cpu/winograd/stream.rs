@@ -4,7 +4,7 @@
 //!
 //! Sums run over the input channels in order, as they do elsewhere, so the results are the same bits.
 
-use super::kernels::transform_kernels;
+use super::kernels::{Source, transform_kernels};
 use super::product::{self, product, shared_group};
 use super::{BLOCK, POINTS, Sizes, transform_back, transform_tiles};
 use crate::cpu::epilogue::Epilogue;
@@ -26,8 +26,7 @@ const PART: usize = 6;
 pub(super) unsafe fn forward(
     s: &Sizes,
     x: View<'_>,
-    w: &[f32],
-    turned: bool,
+    w: Source<'_>,
     y: View<'_>,
     epilogue: &Epilogue<'_>,
 ) {
@@ -65,7 +64,7 @@ pub(super) unsafe fn forward(
                             // SAFETY: the buffer is this task's.
                             unsafe {
                                 let u = SharedMut::new(u);
-                                transform_kernels(w, s, turned, block + b, from + c, u, at, point);
+                                transform_kernels(w, s, block + b, from + c, u, at, point);
                             }
                         }
                     }
