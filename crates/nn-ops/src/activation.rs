@@ -17,13 +17,17 @@ const CHUNK: usize = 1 << 14;
 /// # Errors
 /// Only those of the device.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    trace::step(&[x], || Some(trace::Op::Act(Act::Silu)), || {
-        if fast(x) {
-            x.contiguous()?.apply_op1(Op::Silu)
-        } else {
-            x.silu()
-        }
-    })
+    trace::step(
+        &[x],
+        || Some(trace::Op::Act(Act::Silu)),
+        || {
+            if fast(x) {
+                x.contiguous()?.apply_op1(Op::Silu)
+            } else {
+                x.silu()
+            }
+        },
+    )
 }
 
 /// `x` where positive, `slope * x` elsewhere.

@@ -71,13 +71,17 @@ pub fn mask(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 /// Fewer than two dimensions, or others than the second that differ.
 pub fn cat_channels(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     joined(a.shape(), b.shape())?;
-    trace::step(&[a, b], || Some(trace::Op::Cat), || {
-        if fast(a) && fast(b) {
-            a.contiguous()?.apply_op2(&b.contiguous()?, Op::Cat)
-        } else {
-            Tensor::cat(&[a, b], 1)
-        }
-    })
+    trace::step(
+        &[a, b],
+        || Some(trace::Op::Cat),
+        || {
+            if fast(a) && fast(b) {
+                a.contiguous()?.apply_op2(&b.contiguous()?, Op::Cat)
+            } else {
+                Tensor::cat(&[a, b], 1)
+            }
+        },
+    )
 }
 
 /// x (N, C, H, W) with v (N, C) added to its channels.
@@ -89,9 +93,11 @@ pub fn add_channels(x: &Tensor, v: &Tensor) -> Result<Tensor> {
     if v.dims() != [n, c] {
         bail!("add_channels: {:?} does not fit {:?}", v.shape(), x.shape())
     }
-    trace::step(&[x, v], || Some(trace::Op::AddChannels), || {
-        x.broadcast_add(&v.reshape((n, c, 1, 1))?)
-    })
+    trace::step(
+        &[x, v],
+        || Some(trace::Op::AddChannels),
+        || x.broadcast_add(&v.reshape((n, c, 1, 1))?),
+    )
 }
 
 /// Every pixel of x (N, C, H, W) times that of `weight` (N, 1, H, W).
@@ -103,9 +109,11 @@ pub fn gate(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if weight.dims() != [n, 1, h, w] {
         bail!("gate: {:?} does not fit {:?}", weight.shape(), x.shape())
     }
-    trace::step(&[x, weight], || Some(trace::Op::Gate), || {
-        x.broadcast_mul(weight)
-    })
+    trace::step(
+        &[x, weight],
+        || Some(trace::Op::Gate),
+        || x.broadcast_mul(weight),
+    )
 }
 
 fn fast(x: &Tensor) -> bool {

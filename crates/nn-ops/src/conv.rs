@@ -254,9 +254,9 @@ fn backward(
                 let w = Source::Raw { w, turned: true };
                 through_tiles(&turned, dy, Weights::Plain(w), None)
             });
-            let dw = wanted
-                .w
-                .then(|| winograd::weight_gradient(&s, &mut s.input().pack(x), &s.output().pack(dy)));
+            let dw = wanted.w.then(|| {
+                winograd::weight_gradient(&s, &mut s.input().pack(x), &s.output().pack(dy))
+            });
             [dx, dw, db]
         }
         Kernel::Direct3 => {

@@ -28,13 +28,7 @@ pub fn upfirdn2d(
     opaque(&[x], move |x| evaluate(&x[0], &taps, up, down, pad))
 }
 
-fn evaluate(
-    x: &Tensor,
-    taps: &[f64],
-    up: usize,
-    down: usize,
-    pad: [isize; 2],
-) -> Result<Tensor> {
+fn evaluate(x: &Tensor, taps: &[f64], up: usize, down: usize, pad: [isize; 2]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let plan = Plan {
         taps: taps.iter().rev().copied().collect(),

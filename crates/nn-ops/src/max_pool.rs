@@ -21,9 +21,11 @@ pub fn max_pool2x(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
-    trace::step(&[x], || Some(trace::Op::Pool(Pool2x::Max)), || {
-        evaluate(x, n, c, h, w)
-    })
+    trace::step(
+        &[x],
+        || Some(trace::Op::Pool(Pool2x::Max)),
+        || evaluate(x, n, c, h, w),
+    )
 }
 
 fn evaluate(x: &Tensor, n: usize, c: usize, h: usize, w: usize) -> Result<Tensor> {

@@ -37,12 +37,16 @@ pub fn avg_pool2x(x: &Tensor) -> Result<Tensor> {
     if h % 2 != 0 || w % 2 != 0 {
         bail!("avg_pool2x: {:?} needs an even height and width", x.shape())
     }
-    trace::step(&[x], || Some(trace::Op::Pool(Pool2x::Mean)), || {
-        if fast(x) {
-            return x.contiguous()?.apply_op1(Op::Mean);
-        }
-        x.reshape((n, c, h / 2, 2, w / 2, 2))?.mean(5)?.mean(3)
-    })
+    trace::step(
+        &[x],
+        || Some(trace::Op::Pool(Pool2x::Mean)),
+        || {
+            if fast(x) {
+                return x.contiguous()?.apply_op1(Op::Mean);
+            }
+            x.reshape((n, c, h / 2, 2, w / 2, 2))?.mean(5)?.mean(3)
+        },
+    )
 }
 
 fn fast(x: &Tensor) -> bool {

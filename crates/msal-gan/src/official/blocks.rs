@@ -2,9 +2,7 @@
 
 use candle_core::{Module, ModuleT, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{
-    BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, add, gate, leaky_relu, sigmoid,
-};
+use nn_ops::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, add, gate, leaky_relu, sigmoid};
 
 /// A 1 x 1 convolution without bias, initialised as torch does.
 fn shortcut_conv(ci: usize, co: usize, stride: usize, vb: VarBuilder) -> Result<Conv2d> {
@@ -146,7 +144,10 @@ impl AttentionGate {
 
     /// The skip x (N, C, H, W) weighted by what it and the gate g (N, C, H, W) have in common.
     pub(super) fn forward_t(&self, g: &Tensor, x: &Tensor, train: bool) -> Result<Tensor> {
-        let sum = add(&self.w_g.forward_t(g, train)?, &self.w_x.forward_t(x, train)?)?;
+        let sum = add(
+            &self.w_g.forward_t(g, train)?,
+            &self.w_x.forward_t(x, train)?,
+        )?;
         let sum = leaky_relu(&sum, 0.0)?;
         gate(x, &sigmoid(&self.psi.forward_t(&sum, train)?)?)
     }

@@ -38,12 +38,19 @@ impl Act {
     /// Of every element. The choice stands outside of the loops, so that they vectorise.
     #[inline(always)]
     pub(crate) fn apply(self, x: &mut [f32]) {
+        macro_rules! every {
+            ($act:expr) => {
+                for v in x.iter_mut() {
+                    *v = $act.of(*v);
+                }
+            };
+        }
         match self {
             Self::None => {}
-            Self::Silu => x.iter_mut().for_each(|v| *v = Self::Silu.of(*v)),
-            Self::Leaky(slope) => x.iter_mut().for_each(|v| *v = Self::Leaky(slope).of(*v)),
-            Self::Sigmoid => x.iter_mut().for_each(|v| *v = Self::Sigmoid.of(*v)),
-            Self::Tanh => x.iter_mut().for_each(|v| *v = Self::Tanh.of(*v)),
+            Self::Silu => every!(Self::Silu),
+            Self::Leaky(slope) => every!(Self::Leaky(slope)),
+            Self::Sigmoid => every!(Self::Sigmoid),
+            Self::Tanh => every!(Self::Tanh),
         }
     }
 }
@@ -84,7 +91,9 @@ impl<'a> Epilogue<'a> {
         if let Some(bias) = self.bias {
             let bias = &bias[block * BLOCK..][..BLOCK];
             for pixel in sums.chunks_exact_mut(BLOCK) {
-                pixel.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+                for (v, b) in pixel.iter_mut().zip(bias) {
+                    *v += b;
+                }
             }
         }
         if let Some(view) = &self.residual {
@@ -92,10 +101,14 @@ impl<'a> Epilogue<'a> {
             let at = ((y + p.before) * p.pw + x + p.before) * BLOCK;
             // SAFETY: the caller's promise.
             let residual = unsafe { &view.read(n, block)[at..][..sums.len()] };
-            sums.iter_mut().zip(residual).for_each(|(v, r)| *v += r);
+            for (v, r) in sums.iter_mut().zip(residual) {
+                *v += r;
+            }
         }
         if self.factor != 1.0 {
-            sums.iter_mut().for_each(|v| *v *= self.factor);
+            for v in sums.iter_mut() {
+                *v *= self.factor;
+            }
         }
         self.act.apply(sums);
     }

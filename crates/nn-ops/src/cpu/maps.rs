@@ -2,6 +2,7 @@
 
 use super::blocked::{BLOCK, Blocked};
 use super::epilogue::Act;
+use super::lanes::{Lanes, dispatch};
 use super::planes::View;
 use super::shared::SharedMut;
 use crate::simd::multiversion;
@@ -121,16 +122,35 @@ pub(crate) unsafe fn copy(n: usize, blocks: usize, x: View<'_>, y: View<'_>) {
     });
 }
 
-multiversion! {
-    fn affine(x: &[f32], scale: &[f32; BLOCK], shift: &[f32; BLOCK], act: Act, y: &mut [f32]) {
-        for (y, x) in y.chunks_exact_mut(BLOCK).zip(x.chunks_exact(BLOCK)) {
-            for (((y, x), a), b) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-                *y = x * a + b;
+#[inline(always)]
+unsafe fn affine_with<V: Lanes>(
+    x: &[f32],
+    scale: &[f32; BLOCK],
+    shift: &[f32; BLOCK],
+    act: Act,
+    y: &mut [f32],
+) {
+    assert_eq!(x.len(), y.len());
+    for lane in (0..BLOCK).step_by(V::LEN) {
+        // SAFETY: whole pixels of both slices, which are equally long.
+        unsafe {
+            let (scale, shift) = (
+                V::load(scale.as_ptr().add(lane)),
+                V::load(shift.as_ptr().add(lane)),
+            );
+            for at in (0..x.len() / BLOCK * BLOCK).step_by(BLOCK) {
+                let x = V::load(x.as_ptr().add(at + lane));
+                shift.mul_add(x, scale).store(y.as_mut_ptr().add(at + lane));
             }
         }
-        act.apply(y);
     }
+    act.apply(y);
 }
+dispatch!(
+    affine,
+    affine_with,
+    (x: &[f32], scale: &[f32; BLOCK], shift: &[f32; BLOCK], act: Act, y: &mut [f32])
+);
 
 /// y = x + v, v (n, c): a number for every channel.
 ///
@@ -177,49 +197,70 @@ pub(crate) unsafe fn gate(n: usize, blocks: usize, x: View<'_>, gate: View<'_>, 
     });
 }
 
-/// Pixels of a line, in floats, that are summed in single precision.
+/// Pixels, in floats, that are summed in single precision.
 const RUN: usize = 64 * BLOCK;
 
-multiversion! {
-    /// Mean and sum of squared deviations of each of 16 channels.
-    fn moments(x: &[f32], mean: &mut [f64; BLOCK], squares: &mut [f64; BLOCK]) {
-        let count = (x.len() / BLOCK).max(1) as f64;
-        *mean = [0.0; BLOCK];
-        for run in x.chunks(RUN) {
-            let mut sums = [[0f32; BLOCK]; 4];
-            let mut four = run.chunks_exact(4 * BLOCK);
-            for pixels in &mut four {
-                for (sums, pixel) in sums.iter_mut().zip(pixels.chunks_exact(BLOCK)) {
-                    for (s, v) in sums.iter_mut().zip(pixel) { *s += v; }
+/// Sums of `f` of each of a register's channels, in single precision over a run of pixels and in double over runs.
+#[inline(always)]
+unsafe fn lane_sums<V: Lanes>(
+    x: &[f32],
+    lane: usize,
+    add: impl Fn(V, V) -> V,
+    sums: &mut [f64; BLOCK],
+) {
+    for run in x.chunks(RUN) {
+        let mut part = [0f32; BLOCK];
+        // SAFETY: whole pixels of the run; `part` has room for a register from `lane` on.
+        unsafe {
+            let mut acc = [V::zero(); 4];
+            let (groups, rest) = (run.len() / BLOCK / 4, run.len() / BLOCK % 4);
+            let from = run.as_ptr().add(lane);
+            for g in 0..groups {
+                for (k, acc) in acc.iter_mut().enumerate() {
+                    *acc = add(*acc, V::load(from.add((4 * g + k) * BLOCK)));
                 }
             }
-            for pixel in four.remainder().chunks_exact(BLOCK) {
-                for (s, v) in sums[0].iter_mut().zip(pixel) { *s += v; }
+            for k in 0..rest {
+                acc[0] = add(acc[0], V::load(from.add((4 * groups + k) * BLOCK)));
             }
-            for (lane, m) in mean.iter_mut().enumerate() {
-                *m += f64::from((sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]));
-            }
+            let all = acc[0].add(acc[1]).add(acc[2].add(acc[3]));
+            all.store(part.as_mut_ptr().add(lane));
         }
-        mean.iter_mut().for_each(|m| *m /= count);
-        let centre: [f32; BLOCK] = std::array::from_fn(|lane| mean[lane] as f32);
-        *squares = [0.0; BLOCK];
-        for run in x.chunks(RUN) {
-            let mut sums = [[0f32; BLOCK]; 4];
-            let mut four = run.chunks_exact(4 * BLOCK);
-            for pixels in &mut four {
-                for (sums, pixel) in sums.iter_mut().zip(pixels.chunks_exact(BLOCK)) {
-                    for ((s, v), c) in sums.iter_mut().zip(pixel).zip(&centre) { *s += (v - c) * (v - c); }
-                }
-            }
-            for pixel in four.remainder().chunks_exact(BLOCK) {
-                for ((s, v), c) in sums[0].iter_mut().zip(pixel).zip(&centre) { *s += (v - c) * (v - c); }
-            }
-            for (lane, m) in squares.iter_mut().enumerate() {
-                *m += f64::from((sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]));
-            }
+        for (s, p) in sums.iter_mut().zip(part) {
+            *s += f64::from(p);
         }
     }
 }
+
+#[inline(always)]
+unsafe fn moments_with<V: Lanes>(x: &[f32], mean: &mut [f64; BLOCK], squares: &mut [f64; BLOCK]) {
+    let count = (x.len() / BLOCK).max(1) as f64;
+    (*mean, *squares) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for lane in (0..BLOCK).step_by(V::LEN) {
+        // SAFETY: the caller has the instruction set.
+        unsafe { lane_sums::<V>(x, lane, |sum, v| sum.add(v), mean) };
+    }
+    for m in mean.iter_mut() {
+        *m /= count;
+    }
+    let centre: [f32; BLOCK] = std::array::from_fn(|lane| mean[lane] as f32);
+    for lane in (0..BLOCK).step_by(V::LEN) {
+        // SAFETY: the caller has the instruction set, and `centre` a register from `lane` on.
+        unsafe {
+            let centre = V::load(centre.as_ptr().add(lane));
+            let square = |sum: V, v: V| {
+                let d = v.sub(centre);
+                sum.mul_add(d, d)
+            };
+            lane_sums::<V>(x, lane, square, squares);
+        }
+    }
+}
+dispatch!(
+    moments,
+    moments_with,
+    (x: &[f32], mean: &mut [f64; BLOCK], squares: &mut [f64; BLOCK])
+);
 
 /// A group normalisation's constants: c channels, `weight` and `bias` of each.
 pub(crate) struct Norm<'a> {

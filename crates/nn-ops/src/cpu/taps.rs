@@ -13,12 +13,12 @@ use rayon::prelude::*;
 
 /// Pixels of a register tile.
 const ROWS: usize = 6;
-/// Weights that the second cache holds beside everything else, in floats.
-const RESIDENT: usize = 1 << 17;
+/// Weights that the first cache holds beside everything else, in floats.
+const RESIDENT: usize = 1 << 12;
 /// Multiply-adds, of 16 lanes, that a task should at least have.
 const WORTHWHILE: usize = 1 << 17;
 /// Pixels that a task should at least have for its weights' sake.
-const PIXELS: usize = 48;
+const PIXELS: usize = 96;
 
 /// Shapes of one convolution; one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +127,8 @@ struct At<'a> {
     plane: usize,
     /// Floats of weights from one output block to the next.
     w_block: usize,
-    /// Floats of a pixel's sums.
-    width: usize,
+    /// Floats of sums from one output block to the next; a pixel's 16 follow another's.
+    m_block: usize,
     /// Begins at zero, instead of what is there.
     fresh: bool,
 }
@@ -136,18 +136,24 @@ struct At<'a> {
 /// Sums of `T` pixels x `N` registers.
 ///
 /// # Safety
-/// `rows` with every tap's shift, and `plane` times each input block added, must be readable for 16 floats; `m` for T rows
-/// of `width` floats; `w` for `N` registers of columns at `w_block` apart, `inputs` blocks of all taps long. The processor
+/// `rows` with every tap's shift, and `plane` times each input block added, must be readable for 16 floats; `m` writable for
+/// T pixels of 16 floats in every output block; `w` readable for `N` registers of columns at `w_block` apart, `inputs` blocks of all taps long. The processor
 /// must have V's instruction set.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn tile<V: Lanes, const T: usize, const N: usize>(at: &At<'_>, w: *const f32, m: *mut f32) {
     // SAFETY: every address below is one that the caller promises.
     unsafe {
         let mut acc = [[V::zero(); N]; T];
+        let (w_block, m_block) = (at.w_block, at.m_block);
+        let sums = |t: usize, j: usize| {
+            let column = j * V::LEN;
+            m.add(column / BLOCK * m_block + t * BLOCK + column % BLOCK)
+        };
         if !at.fresh {
             for (t, row) in acc.iter_mut().enumerate() {
                 for (j, acc) in row.iter_mut().enumerate() {
-                    *acc = V::load(m.add(t * at.width + j * V::LEN));
+                    *acc = V::load(sums(t, j));
                 }
             }
         }
@@ -159,12 +165,13 @@ unsafe fn tile<V: Lanes, const T: usize, const N: usize>(at: &At<'_>, w: *const 
                 for i in 0..BLOCK {
                     let b: [V; N] = std::array::from_fn(|j| {
                         let column = j * V::LEN;
-                        V::load(w.add(column / BLOCK * at.w_block + column % BLOCK + i * BLOCK))
+                        V::load(w.add(column / BLOCK * w_block + column % BLOCK + i * BLOCK))
                     });
-                    for (row, from) in acc.iter_mut().zip(from) {
-                        let a = V::splat(*from.add(i));
-                        for (acc, b) in row.iter_mut().zip(b) {
-                            *acc = acc.mul_add(a, b);
+                    // Indices, not iterators: these loops must vanish for the sums to stay in registers.
+                    for t in 0..T {
+                        let a = V::splat(*from[t].add(i));
+                        for j in 0..N {
+                            acc[t][j] = acc[t][j].mul_add(a, b[j]);
                         }
                     }
                 }
@@ -172,7 +179,7 @@ unsafe fn tile<V: Lanes, const T: usize, const N: usize>(at: &At<'_>, w: *const 
         }
         for (t, row) in acc.into_iter().enumerate() {
             for (j, acc) in row.into_iter().enumerate() {
-                acc.store(m.add(t * at.width + j * V::LEN));
+                acc.store(sums(t, j));
             }
         }
     }
@@ -205,7 +212,7 @@ unsafe fn columns<V: Lanes>(at: &At<'_>, some: usize, w: *const f32, m: *mut f32
             (4, 16) => pixels::<V, 4>(at, w, m),
             _ => {
                 for j in 0..some {
-                    let (w, m) = (w.add(j * at.w_block), m.add(j * BLOCK));
+                    let (w, m) = (w.add(j * at.w_block), m.add(j * at.m_block));
                     match V::LEN {
                         16 => pixels::<V, 1>(at, w, m),
                         8 => pixels::<V, 2>(at, w, m),
@@ -217,6 +224,19 @@ unsafe fn columns<V: Lanes>(at: &At<'_>, some: usize, w: *const f32, m: *mut f32
     }
 }
 
+/// Asks for a line of the caches that will be read soon.
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which any address may be given to; every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Some pixels of a class: `first..first + count` of the batch's, picture by picture.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
@@ -225,13 +245,29 @@ struct Piece<'a> {
     count: usize,
 }
 
-impl Piece<'_> {
-    /// Picture, line and column of a pixel.
-    #[inline(always)]
-    fn place(&self, i: usize) -> (usize, usize, usize) {
-        let per = self.class.pixels.len();
-        let (y, x) = self.class.pixels[(self.first + i) % per];
-        ((self.first + i) / per, y, x)
+impl<'a> Piece<'a> {
+    /// Its pixels by runs along a line: picture, line, first column and length.
+    fn runs(self) -> impl Iterator<Item = (usize, usize, usize, usize)> + use<'a> {
+        let pixels = &self.class.pixels[..];
+        let (mut n, mut k, mut left) = (
+            self.first / pixels.len(),
+            self.first % pixels.len(),
+            self.count,
+        );
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            let (y, x) = pixels[k];
+            let next = |len: &usize| pixels.get(k + len) != Some(&(y, x + len));
+            let len = (1..left).find(next).unwrap_or(left);
+            let run = (n, y, x, len);
+            (k, left) = (k + len, left - len);
+            if k == pixels.len() {
+                (n, k) = (n + 1, 0);
+            }
+            Some(run)
+        })
     }
 }
 
@@ -255,51 +291,69 @@ unsafe fn task_with<V: Lanes>(
     let (all_taps, inputs, plane) = (s.taps(), s.in_blocks(), from.plane());
     let w_block = inputs * all_taps * BLOCK * BLOCK;
     let w = &weights.data[block * w_block..][..some * w_block];
-    let width = some * BLOCK;
-    // As many input blocks at a time as leave their weights in the second cache for all pixels.
-    let step = (RESIDENT / (all_taps * BLOCK * width)).clamp(1, inputs);
+    let count: usize = pieces.iter().map(|p| p.count).sum();
+    let m_block = count * BLOCK;
+    assert!(m.len() >= some * m_block);
+    // Where the windows of all pixels begin, and how many of them see the same taps.
+    let mut windows = Vec::with_capacity(count);
+    for piece in pieces {
+        for (n, oy, ox, len) in piece.runs() {
+            // SAFETY: nobody writes them, by the caller's promise.
+            let blocks = unsafe { x.data.slice(from.at(n, 0), inputs * plane) };
+            let line = (oy * s.stride + from.before) * from.pw + from.before;
+            for x in ox..ox + len {
+                windows.push(blocks.as_ptr().wrapping_add((line + x * s.stride) * BLOCK));
+            }
+        }
+    }
+    // As many input blocks at a time as leave their weights in the first cache for all pixels.
+    let step = (RESIDENT / (all_taps * BLOCK * BLOCK * some)).clamp(1, inputs);
     for begin in (0..inputs).step_by(step) {
-        let part = begin..(begin + step).min(inputs);
-        let mut sums = &mut m[..];
+        let (mut first, part) = (0, begin..(begin + step).min(inputs));
         for piece in pieces {
-            for i in (0..piece.count).step_by(ROWS) {
-                let count = ROWS.min(piece.count - i);
-                let mut rows = [std::ptr::null::<f32>(); ROWS];
-                for (k, row) in rows[..count].iter_mut().enumerate() {
-                    let (n, oy, ox) = piece.place(i + k);
-                    // SAFETY: nobody writes them, by the caller's promise.
-                    let blocks = unsafe { x.data.slice(from.at(n, 0), inputs * plane) };
-                    let pixel = (oy * s.stride + from.before) * from.pw + ox * s.stride + from.before;
-                    *row = blocks.as_ptr().wrapping_add(pixel * BLOCK);
+            let end = first + piece.count;
+            while first < end {
+                let rows = &windows[first..(first + ROWS).min(end)];
+                // Blocks lie further apart than the processor looks ahead.
+                for row in windows[first..].iter().skip(ROWS).take(ROWS) {
+                    for block in part.clone() {
+                        prefetch(row.wrapping_add(block * plane));
+                    }
                 }
-                let (m, rest) = std::mem::take(&mut sums).split_at_mut(count * width);
-                sums = rest;
                 let at = At {
-                    rows: &rows[..count],
+                    rows,
                     taps: &piece.class.taps,
                     all_taps,
                     inputs: part.clone(),
                     plane,
                     w_block,
-                    width,
+                    m_block,
                     fresh: begin == 0,
                 };
-                // SAFETY: the taps of a class lie within the plane; w and m were sliced to what is read and written.
-                unsafe { columns::<V>(&at, some, w.as_ptr(), m.as_mut_ptr()) };
+                // SAFETY: the taps of a class lie within the plane; w was sliced to what is read, and m holds 16 sums of
+                // every pixel in each of `some` blocks.
+                unsafe {
+                    let m = m.as_mut_ptr().add(first * BLOCK);
+                    columns::<V>(&at, some, w.as_ptr(), m);
+                }
+                first += rows.len();
             }
         }
     }
-    let mut sums = m.chunks_exact_mut(width);
-    for piece in pieces {
-        for (i, sums) in (0..piece.count).zip(&mut sums) {
-            let (n, oy, ox) = piece.place(i);
-            let at = ((oy + to.before) * to.pw + ox + to.before) * BLOCK;
-            for (b, sums) in sums.chunks_exact_mut(BLOCK).enumerate() {
+    for (b, mut sums) in m[..some * m_block]
+        .chunks_exact_mut(m_block.max(1))
+        .enumerate()
+    {
+        for piece in pieces {
+            for (n, oy, ox, len) in piece.runs() {
+                let (run, rest) = std::mem::take(&mut sums).split_at_mut(len * BLOCK);
+                sums = rest;
+                let at = ((oy + to.before) * to.pw + ox + to.before) * BLOCK;
                 // SAFETY: each task has outputs of its own; the residual is the caller's promise.
                 unsafe {
-                    epilogue.finish(sums, (n, block + b), (oy, ox));
-                    let to = y.data.slice(to.at(n, block + b) + at, BLOCK);
-                    to.copy_from_slice(sums);
+                    epilogue.finish(run, (n, block + b), (oy, ox));
+                    let to = y.data.slice(to.at(n, block + b) + at, run.len());
+                    to.copy_from_slice(run);
                 }
             }
         }
@@ -329,7 +383,7 @@ pub(crate) unsafe fn forward(
     // Pixels of a task: enough to be worth one, and what the sums of the second cache's other half hold. No sum depends
     // on this.
     let per_pixel = s.taps() * s.in_blocks() * BLOCK * group;
-    let pixels = (WORTHWHILE / per_pixel).clamp(PIXELS, 16 * PIXELS);
+    let pixels = (WORTHWHILE / per_pixel).clamp(PIXELS, 4 * PIXELS);
     let mut parts: Vec<Vec<Piece<'_>>> = vec![Vec::new()];
     let mut room = pixels;
     for class in &classes {

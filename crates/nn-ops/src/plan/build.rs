@@ -232,9 +232,7 @@ fn plain(op: Op) -> Result<Function> {
             Act::Sigmoid => candle_nn::ops::sigmoid(&x[0]),
             Act::Tanh => x[0].tanh(),
         }),
-        Op::Add { factor } => {
-            Arc::new(move |x| crate::add_scaled(&x[0], &x[1], f64::from(factor)))
-        }
+        Op::Add { factor } => Arc::new(move |x| crate::add_scaled(&x[0], &x[1], f64::from(factor))),
         Op::Cat => Arc::new(|x| crate::cat_channels(&x[0], &x[1])),
         Op::GroupNorm { .. } | Op::AddChannels | Op::Pool(_) | Op::Upsample(_) | Op::Gate => {
             candle_core::bail!("plan: an operator on pictures met something else")

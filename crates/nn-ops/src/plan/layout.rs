@@ -97,8 +97,8 @@ mod tests {
         let (offsets, total) = offsets(&all);
         for (i, a) in all.iter().enumerate() {
             for (j, b) in all.iter().enumerate().take(i) {
-                let apart = offsets[i] + a.floats() <= offsets[j]
-                    || offsets[j] + b.floats() <= offsets[i];
+                let apart =
+                    offsets[i] + a.floats() <= offsets[j] || offsets[j] + b.floats() <= offsets[i];
                 assert!(apart || !a.meets(b), "{i} and {j}: {offsets:?}");
             }
         }

@@ -151,12 +151,7 @@ fn value(values: &[Option<Tensor>], at: usize) -> Result<Tensor> {
 }
 
 impl Step {
-    fn run(
-        &self,
-        n: usize,
-        data: SharedMut<'_, f32>,
-        values: &mut [Option<Tensor>],
-    ) -> Result<()> {
+    fn run(&self, n: usize, data: SharedMut<'_, f32>, values: &mut [Option<Tensor>]) -> Result<()> {
         let view = |map: &Map| map.view(n, data);
         // SAFETY (of all kernels below): the steps of a call run one after another and own the buffer; within a step, what
         // is read does not overlap what is written, for both are in use at this step (`layout::offsets`).
@@ -177,7 +172,8 @@ impl Step {
                 values[*to] = Some(Tensor::from_vec(y, shape, &Device::Cpu)?);
             }
             Self::Plain(f, inputs, output) => {
-                let inputs: Result<Vec<Tensor>> = inputs.iter().map(|i| value(values, *i)).collect();
+                let inputs: Result<Vec<Tensor>> =
+                    inputs.iter().map(|i| value(values, *i)).collect();
                 values[*output] = Some(f(&inputs?)?.contiguous()?);
             }
             Self::Conv(conv) => conv.run(n, data),

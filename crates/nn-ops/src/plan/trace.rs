@@ -96,7 +96,8 @@ impl Trace {
             return *at;
         }
         let at = self.shapes.len();
-        self.shapes.push(t.dims().get(1..).unwrap_or_default().to_vec());
+        self.shapes
+            .push(t.dims().get(1..).unwrap_or_default().to_vec());
         self.ids.insert(t.id(), at);
         self.alive.push(t.clone());
         at

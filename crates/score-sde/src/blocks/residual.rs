@@ -143,8 +143,9 @@ impl ResBlock {
             Some(emb) => {
                 let emb = self.emb.forward(emb)?;
                 if self.scale_shift {
-                    let half =
-                        |i: usize| opaque(&[&emb], move |e| Ok(e[0].chunk(2, D::Minus1)?[i].clone()));
+                    let half = |i: usize| {
+                        opaque(&[&emb], move |e| Ok(e[0].chunk(2, D::Minus1)?[i].clone()))
+                    };
                     self.act
                         .after_modulated(&self.norm_out, &h, &half(0)?, &half(1)?)?
                 } else {

@@ -19,8 +19,8 @@ pub use config::{
     Architecture, Combine, DataConfig, EmbeddingType, ModelConfig, Progressive, ProgressiveInput,
     ResBlockType, ScoreNetConfig,
 };
-use nn_ops::plan::Plans;
 use nn_ops::Conv2dConfig;
+use nn_ops::plan::Plans;
 
 /// Epsilon of every normalisation.
 const EPS: f64 = 1e-6;
@@ -451,7 +451,9 @@ impl ScoreNet {
         };
         let h = match (mask, &emb) {
             (Some(_), emb) => network(&x, emb.as_ref())?,
-            (None, Some(emb)) => self.plans.one(&[&x, emb], |t| network(&t[0], Some(&t[1])))?,
+            (None, Some(emb)) => self
+                .plans
+                .one(&[&x, emb], |t| network(&t[0], Some(&t[1])))?,
             (None, None) => self.plans.one(&[&x], |t| network(&t[0], None))?,
         };
         match sigmas {

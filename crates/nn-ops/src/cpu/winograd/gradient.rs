@@ -2,9 +2,9 @@
 
 use super::product::{group, product};
 use super::{POINTS, Sizes, transform, transform_tiles};
-use crate::cpu::planes::View;
 use crate::cpu::blocked::BLOCK;
 use crate::cpu::lanes::{Lanes, dispatch};
+use crate::cpu::planes::View;
 use crate::cpu::shared::{SharedMut, aligned, scratch};
 use rayon::prelude::*;
 
@@ -35,7 +35,10 @@ unsafe fn tiles_with<V: Lanes>(
             let from = (n * layout.blocks() + block) * layout.plane() + y * line + x * BLOCK;
             // SAFETY: the layout holds whole tiles; the 36 places are the caller's promise, and `slice_at` bounds them.
             unsafe {
-                let to = v.slice_at(at + t * channels + block * BLOCK, (POINTS - 1) * stride + BLOCK);
+                let to = v.slice_at(
+                    at + t * channels + block * BLOCK,
+                    (POINTS - 1) * stride + BLOCK,
+                );
                 transform::gradient_tile::<V>(
                     dy.as_ptr().add(from),
                     (line, BLOCK),

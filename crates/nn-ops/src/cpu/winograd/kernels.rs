@@ -28,10 +28,12 @@ impl Packed {
         assert_eq!(w.len(), s.co * s.ci * 9);
         let mut data = aligned(s.co_all() * s.ci_all() * 9);
         let inputs = s.ci_all() / BLOCK;
-        data.par_chunks_exact_mut(TAPS).enumerate().for_each(|(i, taps)| {
-            let taps: &mut [f32; TAPS] = taps.try_into().expect("exact chunks");
-            gather(w, s, i / inputs * BLOCK, i % inputs * BLOCK, taps);
-        });
+        data.par_chunks_exact_mut(TAPS)
+            .enumerate()
+            .for_each(|(i, taps)| {
+                let taps: &mut [f32; TAPS] = taps.try_into().expect("exact chunks");
+                gather(w, s, i / inputs * BLOCK, i % inputs * BLOCK, taps);
+            });
         Self(data)
     }
 }

@@ -19,8 +19,8 @@ use super::shared::{SharedMut, aligned};
 pub(crate) use gradient::weight_gradient;
 pub(crate) use kernels::{Kernels, Packed, Source};
 use product::group;
-pub(super) use product::shared_group;
 use product::product;
+pub(super) use product::shared_group;
 use rayon::prelude::*;
 
 /// Output pixels of a tile, along each axis.
@@ -148,10 +148,7 @@ unsafe fn tiles_with<V: Lanes>(
         let (n, y, px) = s.tile(first + t);
         // The window's first line and column, from the plane's own; one pixel outside of the tile on each side.
         let (top, left) = ((y + p.before) as isize - 1, (px + p.before) as isize - 1);
-        let inside = top >= 0
-            && left >= 0
-            && top as usize + 6 <= p.ph
-            && left as usize + 6 <= p.pw;
+        let inside = top >= 0 && left >= 0 && top as usize + 6 <= p.ph && left as usize + 6 <= p.pw;
         for block in 0..channels / BLOCK {
             // SAFETY: nobody writes it, by the caller's promise.
             let plane = unsafe { x.read(n, block) };
@@ -166,7 +163,10 @@ unsafe fn tiles_with<V: Lanes>(
             // SAFETY: 6 x 6 pixels are readable by the assert or the corner's size; the 36 places written are this
             // task's, by the caller's promise, and `slice_at` bounds them.
             unsafe {
-                let to = v.slice_at(at + t * channels + block * BLOCK, (POINTS - 1) * stride + BLOCK);
+                let to = v.slice_at(
+                    at + t * channels + block * BLOCK,
+                    (POINTS - 1) * stride + BLOCK,
+                );
                 transform::input_tile::<V>(src, (line, BLOCK), to, (6 * stride, stride));
             }
         }
