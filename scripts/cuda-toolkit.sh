@@ -96,31 +96,31 @@ mkdir check
 cat >check/nvcc <<'NVCC'
 #!/usr/bin/env bash
 set -euo pipefail
-output= before=
+output= before= folder=. source=
 for argument in "$@"; do
-    case $argument in
-        --version | -V) exec "$(dirname "$(readlink -f "$0")")/../bin/nvcc" "$@" ;;
-        --output-directory=*) folder=${argument#*=} ;;
-    esac
     if [ "$before" = -o ]; then output=$argument; fi
     if [ "$before" = --output-directory ]; then folder=$argument; fi
     case $argument in *.cu) source=$argument ;; esac
     before=$argument
 done
-name=$(basename "${source:?}" .cu)
 case " $* " in
-    *" --ptx "* | *" -ptx "*) : >"${output:-${folder:-.}/$name.ptx}" ;;
-    *) cc -fPIC -c -x c /dev/null -o "${output:?}" ;;
+    *" --ptx "*) : >"$folder/$(basename "$source" .cu).ptx" ;;
+    *.cu\ * | *.cu) cc -fPIC -c -x c /dev/null -o "$output" ;;
+    *) exec "$(dirname "$(readlink -f "$0")")/../bin/nvcc" "$@" ;;
 esac
 NVCC
 chmod +x check/nvcc
 
 toolkit=$root/toolkit
 cat >"$new/env.sh" <<ENV
-# To be sourced before cargo, see docs/gpu.md. LEAN=0: candle's kernels for language models too.
+# To be sourced before cargo, see docs/gpu.md. LEAN=0: candle's kernels for language models too; LEAN=check: none at all.
 export CUDA_HOME=$toolkit CUDA_PATH=$toolkit
 export PATH=$toolkit/bin:\$PATH
-if [ "\${LEAN:-1}" = 0 ]; then export NVCC=$toolkit/bin/nvcc; else export NVCC=$toolkit/lean/nvcc; fi
+case \${LEAN:-1} in
+    0) export NVCC=$toolkit/bin/nvcc ;;
+    check) export NVCC=$toolkit/check/nvcc ;;
+    *) export NVCC=$toolkit/lean/nvcc ;;
+esac
 # Compute capability of the oldest card to serve, 80 for an A100, 90 for an H100 or H200: newer ones run it too.
 export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90}
 export CUDARC_CUDA_VERSION=13000

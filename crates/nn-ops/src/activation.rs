@@ -15,7 +15,7 @@ const CHUNK: usize = 1 << 14;
 /// # Errors
 /// Only those of the device.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    if fast(x) {
+    if path::kernels(x) {
         x.contiguous()?.apply_op1(Op::Silu)
     } else {
         x.silu()
@@ -27,21 +27,27 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Only those of the device.
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
-    if fast(x) {
+    if path::kernels(x) {
         x.contiguous()?.apply_op1(Op::LeakyRelu(slope as f32))
     } else {
         candle_nn::ops::leaky_relu(x, slope)
     }
 }
 
-fn fast(x: &Tensor) -> bool {
-    path::kernels(x)
-}
-
 #[derive(Clone, Copy)]
 enum Op {
     Silu,
     LeakyRelu(f32),
+}
+
+#[cfg(feature = "cuda")]
+impl From<Op> for crate::cuda::Function {
+    fn from(op: Op) -> Self {
+        match op {
+            Op::Silu => Self::Silu,
+            Op::LeakyRelu(slope) => Self::LeakyRelu(slope),
+        }
+    }
 }
 
 multiversion! {
@@ -84,8 +90,21 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::activation((*self).into(), (s, l))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return crate::cuda::activation_gradient((*self).into(), x, &dy).map(Some);
+        }
         let dx = with_slice(x, |x| {
             with_slice(&dy, |dy| {
                 let mut dx = scratch(x.len());

@@ -9,6 +9,7 @@ pub mod bilinear;
 pub mod clip;
 pub mod combine;
 pub mod conv;
+pub mod device;
 pub mod dropout;
 pub mod ema;
 pub mod fir;
@@ -19,12 +20,15 @@ pub mod memory;
 pub mod noise;
 pub mod params;
 pub mod path;
+pub mod precision;
 pub mod resample;
 pub mod scale;
 pub mod simd;
 pub mod softmax;
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod kept;
 mod storage;
 
@@ -43,6 +47,7 @@ pub use group_norm::{Activation, GroupNorm, group_norm};
 pub use linear::{Linear, linear};
 pub use max_pool::max_pool2x;
 pub use params::Params;
+pub use precision::Precision;
 pub use resample::{avg_pool2x, upsample_nearest2x};
 pub use scale::{Pool2x, Upsample2x};
 pub use softmax::softmax;

@@ -1,13 +1,14 @@
 //! A fully connected layer whose rows do not depend on each other's company.
 
 use crate::conv::{Conv2dConfig, conv2d};
+use crate::path;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 /// `y = x w^T + b`: x (N, I), w (O, I), b (O).
 ///
-/// One product per row: a matrix product over all rows may sum in another order when there are more of them, and a
-/// picture must not change with its batch.
+/// One product per row on the CPU: a matrix product over all rows may sum in another order when there are more of them,
+/// and a picture must not change with its batch. Weights and bias are rounded to the type of x.
 ///
 /// # Errors
 /// Shapes that do not fit each other.
@@ -21,6 +22,13 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     };
     if i != wi {
         bail!("linear: x {:?} does not fit w {:?}", x.shape(), w.shape())
+    }
+    if path::cuda_kernels(x) {
+        let y = x.matmul(&w.to_dtype(x.dtype())?.t()?)?;
+        return match b {
+            Some(b) => y.broadcast_add(&b.to_dtype(x.dtype())?),
+            None => Ok(y),
+        };
     }
     let x = x.reshape((n, i, 1, 1))?;
     conv2d(&x, &w.reshape((o, i, 1, 1))?, b, Conv2dConfig::default())?.reshape((n, o))
