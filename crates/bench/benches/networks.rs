@@ -176,7 +176,10 @@ fn main() -> Result<()> {
         }
         for &precision in precisions {
             if began.elapsed().as_secs_f64() > seconds {
-                println!("| {} | {precision} | not run, time was up | | | | |", case.label);
+                println!(
+                    "| {} | {precision} | not run, time was up | | | | |",
+                    case.label
+                );
                 continue;
             }
             let place = Place {
@@ -232,11 +235,7 @@ fn run(case: &Case, place: &Place) -> Result<()> {
             }
         };
         let error = peer.ask("output").context("output")?;
-        assert!(
-            error < largest,
-            "{}: outputs differ by {error}",
-            case.label
-        );
+        assert!(error < largest, "{}: outputs differ by {error}", case.label);
         for pass in passes {
             let mut ours = || match *pass {
                 "infer" => Ok((case.forward)(false).map(drop)?),
@@ -245,8 +244,7 @@ fn run(case: &Case, place: &Place) -> Result<()> {
                     Ok(adam.step(&loss.backward()?)?)
                 }
             };
-            let (mine, theirs) =
-                turns_on(&place.device, &mut ours, &mut [&mut || peer.ask(pass)])?;
+            let (mine, theirs) = turns_on(&place.device, &mut ours, &mut [&mut || peer.ask(pass)])?;
             println!(
                 "| {} | {} | {pass} | {} | {} | {} | {} |",
                 case.label,

@@ -194,7 +194,10 @@ impl CustomOp2 for Op {
     ) -> Result<(candle_core::CudaStorage, Shape)> {
         match self {
             Self::AddScaled(k) => crate::cuda::add_scaled((s1, l1), (s2, l2), *k),
-            _ => bail!("{}: has no CUDA kernel, candle's operator serves", self.name()),
+            _ => bail!(
+                "{}: has no CUDA kernel, candle's operator serves",
+                self.name()
+            ),
         }
     }
 

@@ -11,7 +11,9 @@ use crate::cpu::winograd;
 use crate::kept::{Kept, Rounded};
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
+};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 use std::sync::Arc;

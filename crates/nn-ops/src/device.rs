@@ -146,15 +146,39 @@ fn explained(why: &str) -> String {
         };
     }
     let codes = [
-        ("CUDA_ERROR_NO_DEVICE", "there is no NVIDIA GPU that the driver sees"),
-        ("CUDA_ERROR_INVALID_DEVICE", "there is no GPU of this number"),
+        (
+            "CUDA_ERROR_NO_DEVICE",
+            "there is no NVIDIA GPU that the driver sees",
+        ),
+        (
+            "CUDA_ERROR_INVALID_DEVICE",
+            "there is no GPU of this number",
+        ),
         ("CUDA_ERROR_OUT_OF_MEMORY", "its memory is full"),
-        ("CUDA_ERROR_INSUFFICIENT_DRIVER", "the driver is too old for this program"),
-        ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "driver and kernel module have different versions"),
-        ("CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the driver is too old for the kernels; update it"),
-        ("CUDA_ERROR_NO_BINARY_FOR_GPU", "the kernels were built for newer cards (CUDA_COMPUTE_CAP)"),
-        ("CUDA_ERROR_INVALID_PTX", "the kernels were built for newer cards (CUDA_COMPUTE_CAP)"),
-        ("CUDA_ERROR_STUB_LIBRARY", "an empty stub was found in place of the driver's library"),
+        (
+            "CUDA_ERROR_INSUFFICIENT_DRIVER",
+            "the driver is too old for this program",
+        ),
+        (
+            "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+            "driver and kernel module have different versions",
+        ),
+        (
+            "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+            "the driver is too old for the kernels; update it",
+        ),
+        (
+            "CUDA_ERROR_NO_BINARY_FOR_GPU",
+            "the kernels were built for newer cards (CUDA_COMPUTE_CAP)",
+        ),
+        (
+            "CUDA_ERROR_INVALID_PTX",
+            "the kernels were built for newer cards (CUDA_COMPUTE_CAP)",
+        ),
+        (
+            "CUDA_ERROR_STUB_LIBRARY",
+            "an empty stub was found in place of the driver's library",
+        ),
     ];
     let line = why.lines().next().unwrap_or_default();
     match codes.iter().find(|(code, _)| why.contains(code)) {
@@ -232,6 +256,9 @@ mod tests {
         let text = explained(driver);
         assert!(text.starts_with("there is no NVIDIA GPU"), "{text}");
         assert_eq!(explained("first\nsecond"), "first");
-        assert_eq!(quietly(|| -> Result<()> { panic!("on purpose") }), Err("on purpose".into()));
+        assert_eq!(
+            quietly(|| -> Result<()> { panic!("on purpose") }),
+            Err("on purpose".into())
+        );
     }
 }

@@ -257,7 +257,9 @@ impl CustomOp1 for Op {
     ) -> Result<(candle_core::CudaStorage, Shape)> {
         let (n, c, h, w) = l.shape().dims4()?;
         let to = Shape::from((n, c, self.oh, self.ow));
-        self.plan.call(&to, (h, w), (self.oh, self.ow)).run(&[(s, l)])
+        self.plan
+            .call(&to, (h, w), (self.oh, self.ow))
+            .run(&[(s, l)])
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {

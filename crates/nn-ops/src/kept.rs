@@ -2,8 +2,8 @@
 //! rounded to the type that the network computes in.
 
 use crate::cpu::winograd::{Kernels, Sizes};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{DType, Result, Tensor};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bytes that all layers of the process keep together.

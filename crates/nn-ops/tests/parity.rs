@@ -64,7 +64,9 @@ fn parity(what: &str, shapes: &[&[usize]], f: Function) {
         .collect();
     for (precision, tolerance) in TOLERANCES {
         let dtype = precision.dtype();
-        if precision == Precision::Tf32 && !device.is_cuda() || dtype != DType::F32 && device.is_metal() {
+        if precision == Precision::Tf32 && !device.is_cuda()
+            || dtype != DType::F32 && device.is_metal()
+        {
             continue;
         }
         // Both see the same rounded inputs.
@@ -83,7 +85,12 @@ fn parity(what: &str, shapes: &[&[usize]], f: Function) {
                 0 => "value".into(),
                 i => format!("gradient {i}"),
             };
-            common::close(&format!("{what} in {precision}, {part}"), got, want, tolerance);
+            common::close(
+                &format!("{what} in {precision}, {part}"),
+                got,
+                want,
+                tolerance,
+            );
         }
     }
 }
@@ -97,17 +104,29 @@ fn convolutions() {
         (
             [2, 8, 9, 8],
             [6, 8, 3, 3],
-            Conv2dConfig { stride: 2, padding: 1, groups: 1 },
+            Conv2dConfig {
+                stride: 2,
+                padding: 1,
+                groups: 1,
+            },
         ),
         (
             [2, 6, 8, 8],
             [9, 2, 3, 3],
-            Conv2dConfig { stride: 1, padding: 1, groups: 3 },
+            Conv2dConfig {
+                stride: 1,
+                padding: 1,
+                groups: 3,
+            },
         ),
         (
             [1, 4, 8, 8],
             [5, 4, 4, 4],
-            Conv2dConfig { stride: 2, padding: 1, groups: 1 },
+            Conv2dConfig {
+                stride: 2,
+                padding: 1,
+                groups: 1,
+            },
         ),
     ] {
         let (x, w, b) = (&x[..], &w[..], [w[0]]);
@@ -186,8 +205,12 @@ fn elementwise() {
 #[test]
 fn resampling() {
     let x: &[&[usize]] = &[&[2, 3, 6, 8]];
-    parity("upsample_nearest2x", x, &|t| nn_ops::upsample_nearest2x(&t[0]));
-    parity("upsample_bilinear2x", x, &|t| nn_ops::upsample_bilinear2x(&t[0]));
+    parity("upsample_nearest2x", x, &|t| {
+        nn_ops::upsample_nearest2x(&t[0])
+    });
+    parity("upsample_bilinear2x", x, &|t| {
+        nn_ops::upsample_bilinear2x(&t[0])
+    });
     parity("upsample_bilinear2x of a pixel", &[&[1, 2, 1, 1]], &|t| {
         nn_ops::upsample_bilinear2x(&t[0])
     });
@@ -210,9 +233,11 @@ fn resampling() {
 fn attention() {
     parity("softmax", &[&[3, 4, 37]], &|t| nn_ops::softmax(&t[0]));
     for heads in [1, 2] {
-        parity(&format!("self_attention, {heads} heads"), &[&[2, 48, 25]], &|t| {
-            nn_ops::self_attention(&t[0], heads)
-        });
+        parity(
+            &format!("self_attention, {heads} heads"),
+            &[&[2, 48, 25]],
+            &|t| nn_ops::self_attention(&t[0], heads),
+        );
     }
 }
 
@@ -240,7 +265,9 @@ fn mixed_precision() {
         })?;
         let grads = params.named();
         let grads = grads.iter().map(|(name, v)| {
-            let grad = loss.get(v).unwrap_or_else(|| panic!("{name} has a gradient"));
+            let grad = loss
+                .get(v)
+                .unwrap_or_else(|| panic!("{name} has a gradient"));
             assert_eq!(grad.dtype(), DType::F32, "{name}");
             grad.to_device(&Device::Cpu)
         });
@@ -253,9 +280,16 @@ fn mixed_precision() {
         }
         let got = run(&device, precision).unwrap();
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-            let scale = common::values(want).iter().fold(1e-6f64, |m, v| m.max(v.abs()));
+            let scale = common::values(want)
+                .iter()
+                .fold(1e-6f64, |m, v| m.max(v.abs()));
             let (got, want) = ((got / scale).unwrap(), (want / scale).unwrap());
-            common::close(&format!("{precision}, parameter {i}"), &got, &want, 4.0 * tolerance);
+            common::close(
+                &format!("{precision}, parameter {i}"),
+                &got,
+                &want,
+                4.0 * tolerance,
+            );
         }
     }
 }
@@ -272,7 +306,10 @@ fn variables(device: &Device) -> Vec<(String, Var)> {
 
 /// Gradients of all but, in odd steps, the second variable.
 fn gradients(vars: &[(String, Var)], step: usize) -> GradStore {
-    let parts = vars.iter().enumerate().filter(|(i, _)| step % 2 == 0 || *i != 1);
+    let parts = vars
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| step % 2 == 0 || *i != 1);
     let parts = parts.map(|(i, (_, v))| {
         let weights = common::wave32(v.dims(), (10 * step + i) as f64);
         let weights = weights.to_device(v.device()).unwrap();
@@ -287,7 +324,10 @@ fn optimisers() {
     let Some(device) = device() else { return };
     let run = |device: &Device| {
         let vars = variables(device);
-        let config = AdamWConfig { lr: 0.01, ..Default::default() };
+        let config = AdamWConfig {
+            lr: 0.01,
+            ..Default::default()
+        };
         let mut adam = AdamW::new(vars.clone(), config).unwrap();
         let mut ema = Ema::new(vars.clone(), 0.9).unwrap();
         let mut norms = vec![];
@@ -305,7 +345,12 @@ fn optimisers() {
             }
         }
         let mut all = adam.state().unwrap();
-        all.extend(ema.state().unwrap().into_iter().map(|(n, t)| (format!("ema/{n}"), t)));
+        all.extend(
+            ema.state()
+                .unwrap()
+                .into_iter()
+                .map(|(n, t)| (format!("ema/{n}"), t)),
+        );
         all.extend(vars.iter().map(|(n, v)| {
             let host = v.as_tensor().to_device(&Device::Cpu).unwrap();
             (n.clone(), host)

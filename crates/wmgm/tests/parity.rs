@@ -84,10 +84,12 @@ fn parity(what: &str, network: Network) {
             .unwrap_or_else(|e| panic!("{what} in {precision}: {e}"));
         assert_eq!(got.len(), want.len());
         // Of all gradients together: those that should be zero are rounding alone.
-        let largest = |part: &[(String, Tensor)]| {
-            part.iter().map(|(_, t)| max_abs(t)).fold(0.0, f64::max)
-        };
-        for (scale, part) in [(largest(&want[..1]), 0..1), (largest(&want[1..]), 1..want.len())] {
+        let largest =
+            |part: &[(String, Tensor)]| part.iter().map(|(_, t)| max_abs(t)).fold(0.0, f64::max);
+        for (scale, part) in [
+            (largest(&want[..1]), 0..1),
+            (largest(&want[1..]), 1..want.len()),
+        ] {
             for ((name, got), (_, want)) in got[part.clone()].iter().zip(&want[part]) {
                 let error = max_abs(&(got - want).unwrap()) / scale;
                 assert!(

@@ -1,9 +1,7 @@
 //! Batch normalisation: a launch for the statistics, one for the result, two for all gradients.
 
 use super::{Call, Constant};
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail,
-};
+use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// Sizes of one call.
 #[derive(Clone, Copy)]
@@ -38,7 +36,9 @@ impl Geometry {
 
 /// Means and biased variances, (2 C) in f32.
 pub(crate) fn batch_statistics(x: &Tensor) -> Result<Tensor> {
-    Geometry::of(x.shape())?.channels("batch_stats", None).of(&[x])
+    Geometry::of(x.shape())?
+        .channels("batch_stats", None)
+        .of(&[x])
 }
 
 /// `(x - mean) / sqrt(var + eps) * scale + shift`, `statistics` (2 C) in f32 as [`batch_statistics`] gives them; gradients
@@ -92,7 +92,11 @@ impl CustomOp3 for Op {
         lh: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let g = Geometry::of(lx.shape())?;
-        let rest = [g.c.into(), g.pixels.into(), Constant::Float(self.eps as f32)];
+        let rest = [
+            g.c.into(),
+            g.pixels.into(),
+            Constant::Float(self.eps as f32),
+        ];
         let call = Call::elementwise("batch_norm", lx.shape(), rest);
         super::with_storage(&self.statistics, |statistics| {
             call.run(&[(x, lx), (scale, ls), (shift, lh), statistics])
@@ -119,8 +123,13 @@ impl CustomOp3 for Op {
             usize::from(self.of_batch).into(),
             Constant::Float(self.eps as f32),
         ];
-        let dx = Call::elementwise("batch_norm_grad", x.shape(), rest)
-            .of(&[x, &dy, scale, &self.statistics, &sums])?;
+        let dx = Call::elementwise("batch_norm_grad", x.shape(), rest).of(&[
+            x,
+            &dy,
+            scale,
+            &self.statistics,
+            &sums,
+        ])?;
         let part = |at: usize| sums.narrow(0, at, g.c);
         Ok((Some(dx), Some(part(g.c)?), Some(part(0)?)))
     }

@@ -137,7 +137,10 @@ impl Convolution {
         let len = result.iter().product();
         if x.contains(&0) || y.contains(&0) || w.contains(&0) {
             let out = device.alloc_zeros::<T>(len)?;
-            return Ok((CudaStorage::wrap_cuda_slice(out, device), result.to_vec().into()));
+            return Ok((
+                CudaStorage::wrap_cuda_slice(out, device),
+                result.to_vec().into(),
+            ));
         }
         // SAFETY: cuDNN writes all of it, with beta = 0.
         let mut out = unsafe { device.alloc::<T>(len)? };
@@ -164,9 +167,24 @@ impl Convolution {
             .create_4d_filter::<T>(format, dims(w)?)
             .map_err(Error::wrap)?;
         let passes = Passes {
-            forward: ConvForward { conv: &conv, x: &x, w: &w, y: &y },
-            input: ConvBackwardData { conv: &conv, dx: &x, w: &w, dy: &y },
-            weights: ConvBackwardFilter { conv: &conv, x: &x, dw: &w, dy: &y },
+            forward: ConvForward {
+                conv: &conv,
+                x: &x,
+                w: &w,
+                y: &y,
+            },
+            input: ConvBackwardData {
+                conv: &conv,
+                dx: &x,
+                w: &w,
+                dy: &y,
+            },
+            weights: ConvBackwardFilter {
+                conv: &conv,
+                x: &x,
+                dw: &w,
+                dy: &y,
+            },
         };
         let key = Key {
             device: device.id(),
@@ -191,19 +209,22 @@ impl Convolution {
         // SAFETY: the operands are contiguous and as large as the descriptors say, by `geometry` of the operator.
         unsafe {
             match algorithm {
-                Algorithm::Forward(algorithm) => {
-                    passes.forward.launch(algorithm, work, factors, &a, &b, &mut out)
-                }
-                Algorithm::Input(algorithm) => {
-                    passes.input.launch(algorithm, work, factors, &mut out, &a, &b)
-                }
-                Algorithm::Weights(algorithm) => {
-                    passes.weights.launch(algorithm, work, factors, &a, &mut out, &b)
-                }
+                Algorithm::Forward(algorithm) => passes
+                    .forward
+                    .launch(algorithm, work, factors, &a, &b, &mut out),
+                Algorithm::Input(algorithm) => passes
+                    .input
+                    .launch(algorithm, work, factors, &mut out, &a, &b),
+                Algorithm::Weights(algorithm) => passes
+                    .weights
+                    .launch(algorithm, work, factors, &a, &mut out, &b),
             }
         }
         .map_err(Error::wrap)?;
-        Ok((CudaStorage::wrap_cuda_slice(out, device), result.to_vec().into()))
+        Ok((
+            CudaStorage::wrap_cuda_slice(out, device),
+            result.to_vec().into(),
+        ))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Making a device ready, and the kernels compiled for it.
 
 use candle_core::cuda::cudarc::{driver, nvrtc};
-use candle_core::cuda::CudaDevice;
+use candle_core::cuda::{CudaDevice, DeviceId};
 use candle_core::{Error, Result, bail};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -42,15 +43,30 @@ fn ptx(capability: (i32, i32)) -> Result<&'static str> {
     Ok(ptx)
 }
 
+thread_local! {
+    // Finding one anew costs as much as launching it.
+    static FOUND: RefCell<HashMap<DeviceId, HashMap<String, driver::CudaFunction>>> =
+        RefCell::default();
+}
+
 /// A kernel by its full name.
 pub(super) fn function(device: &CudaDevice, name: &str) -> Result<driver::CudaFunction> {
+    let known = FOUND.with_borrow(|found| found.get(&device.id())?.get(name).cloned());
+    if let Some(function) = known {
+        return Ok(function);
+    }
     let capability = device
         .cuda_stream()
         .context()
         .compute_capability()
         .map_err(Error::wrap)?;
     let function = device.get_or_load_custom_func(name, "nn-ops", ptx(capability)?)?;
-    Ok(function.into_cuda_function())
+    let function = function.into_cuda_function();
+    FOUND.with_borrow_mut(|found| {
+        let of_device = found.entry(device.id()).or_default();
+        of_device.insert(name.into(), function.clone());
+    });
+    Ok(function)
 }
 
 /// Compiles the kernels, opens cuDNN, and has freed memory kept for the next tensor.

@@ -36,7 +36,9 @@ pub(crate) mod planes {
     use super::*;
 
     fn call(kernel: &'static str, shape: &Shape, h: usize, w: usize, k: Option<f32>) -> Call {
-        let rest = [h.into(), w.into()].into_iter().chain(k.map(Constant::Float));
+        let rest = [h.into(), w.into()]
+            .into_iter()
+            .chain(k.map(Constant::Float));
         Call::elementwise(kernel, shape, rest)
     }
 
@@ -101,7 +103,13 @@ impl Fir<'_> {
 /// softmax(scale x) along rows of `len`.
 pub(crate) fn softmax(shape: &Shape, len: usize, scale: f32) -> Call {
     let rows = shape.elem_count() / len.max(1);
-    Call::rows("softmax", shape.clone(), rows, len, vec![len.into(), scale.into()])
+    Call::rows(
+        "softmax",
+        shape.clone(),
+        rows,
+        len,
+        vec![len.into(), scale.into()],
+    )
 }
 
 /// Its gradient, from probabilities and their gradient.

@@ -62,7 +62,12 @@ pub(crate) fn group_norm_gradients(
 ) -> Result<[Tensor; 3]> {
     let all = g.n * g.c;
     let sums = g
-        .call("group_norm_sums", (2 * all + 2 * g.n * g.groups).into(), true, true)
+        .call(
+            "group_norm_sums",
+            (2 * all + 2 * g.n * g.groups).into(),
+            true,
+            true,
+        )
         .statistics()
         .of(&[x, dy, scale, shift])?;
     let dx = g

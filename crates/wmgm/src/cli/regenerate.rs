@@ -1,7 +1,7 @@
 //! `wmgm regenerate`.
 
-use super::say::{say, warn};
 use super::device::{DeviceArgs, PrecisionArgs};
+use super::say::{say, warn};
 use super::{embedded, progress};
 use nn_ops::precision;
 use std::collections::BTreeMap;

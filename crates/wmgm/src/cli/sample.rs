@@ -1,9 +1,9 @@
 //! `wmgm sample`.
 
-use super::place::ModelArgs;
-use super::say::say;
 use super::device::{DeviceArgs, PrecisionArgs};
+use super::place::ModelArgs;
 use super::progress;
+use super::say::say;
 use nn_ops::precision;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};

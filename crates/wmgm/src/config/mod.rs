@@ -5,8 +5,8 @@ mod check;
 pub(crate) use check::{check_edm, check_fold, check_generator, check_sample, check_unet};
 
 use crate::error::{Error, Result};
-use nn_ops::Precision;
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
+use nn_ops::Precision;
 use score_sde::{Edm, UNetConfig};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -206,9 +206,14 @@ impl TrainConfig {
     /// Another name, or f16, whose gradients would vanish.
     pub fn training_precision(&self) -> std::result::Result<Precision, String> {
         match self.precision.parse() {
-            Ok(Precision::F16) => Err("f16 cannot train: small gradients would vanish; use bf16".into()),
+            Ok(Precision::F16) => {
+                Err("f16 cannot train: small gradients would vanish; use bf16".into())
+            }
             Ok(precision) => Ok(precision),
-            Err(_) => Err(format!("{:?} is not one of f32, tf32, bf16", self.precision)),
+            Err(_) => Err(format!(
+                "{:?} is not one of f32, tf32, bf16",
+                self.precision
+            )),
         }
     }
 

@@ -130,7 +130,9 @@ pub fn train(
             "precision = \"tf32\" is known to CUDA devices alone; use f32 here".into(),
         ));
     }
-    precision::with(precision, || stages(&run, &options, start.as_ref(), progress))
+    precision::with(precision, || {
+        stages(&run, &options, start.as_ref(), progress)
+    })
 }
 
 /// Trains the networks asked for, and writes the bundle once both have a checkpoint.
