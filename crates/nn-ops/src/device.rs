@@ -1,6 +1,6 @@
 //! Choosing and opening a device: what is asked for, what is there, and why not.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Tensor, bail};
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,7 +22,7 @@ impl FromStr for Choice {
     type Err = String;
 
     /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
@@ -47,6 +47,14 @@ impl fmt::Display for Choice {
     }
 }
 
+/// A device that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unusable {
+    /// Why, in a line.
+    pub reason: String,
+}
+
 /// An open device.
 #[derive(Debug, Clone)]
 pub struct Opened {
@@ -65,7 +73,7 @@ pub struct Opened {
 /// # Errors
 /// A device that this build was not made for, or that cannot be used: a missing library, a driver too old, no such
 /// device, no memory. Never a panic, though candle's own `Device::new_cuda` may.
-pub fn open(choice: Choice) -> Result<Opened> {
+pub fn open(choice: Choice) -> Result<Opened, Unusable> {
     let plain = |device| Opened {
         device,
         fallback: None,
@@ -96,22 +104,28 @@ pub fn open(choice: Choice) -> Result<Opened> {
     }
 }
 
-fn metal() -> Result<Device> {
-    if !cfg!(feature = "metal") {
-        bail!("this program was built without Metal; build it with --features metal on a Mac")
-    }
-    match quietly(|| tried(Device::new_metal(0)?)) {
-        Ok(device) => Ok(device),
-        Err(why) => bail!("Metal cannot be used: {why}"),
-    }
+fn unusable<R>(reason: impl Into<String>) -> Result<R, Unusable> {
+    Err(Unusable {
+        reason: reason.into(),
+    })
 }
 
-fn cuda(n: usize) -> Result<Device> {
+fn metal() -> Result<Device, Unusable> {
+    if !cfg!(feature = "metal") {
+        return unusable(
+            "this program was built without Metal; build it with --features metal on a Mac",
+        );
+    }
+    quietly(|| tried(Device::new_metal(0)?))
+        .or_else(|why| unusable(format!("Metal cannot be used: {}", first_line(&why))))
+}
+
+fn cuda(n: usize) -> Result<Device, Unusable> {
     if !cfg!(feature = "cuda") {
-        bail!(
+        return unusable(
             "this program was built without CUDA; build it with --features cuda,cudnn (docs/gpu.md tells how, with and \
-             without a CUDA toolkit)"
-        )
+             without a CUDA toolkit)",
+        );
     }
     let open = || {
         let device = Device::new_cuda_with_stream(n)?;
@@ -119,14 +133,21 @@ fn cuda(n: usize) -> Result<Device> {
         crate::cuda::prepare(device.as_cuda_device()?)?;
         tried(device)
     };
-    match quietly(open) {
-        Ok(device) => Ok(device),
-        Err(why) => bail!("CUDA device {n} cannot be used: {}", explained(&why)),
-    }
+    quietly(open).or_else(|why| {
+        unusable(format!(
+            "CUDA device {n} cannot be used: {}",
+            explained(&why)
+        ))
+    })
+}
+
+/// What follows in an error's text may be a backtrace.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// Adds two numbers there.
-fn tried(device: Device) -> Result<Device> {
+fn tried(device: Device) -> candle_core::Result<Device> {
     let one = Tensor::ones(1, candle_core::DType::F32, &device)?;
     match (&one + &one)?.to_vec1::<f32>()?[..] {
         [sum] if sum == 2.0 => Ok(device),
@@ -176,19 +197,22 @@ fn explained(why: &str) -> String {
             "the kernels were built for newer cards (CUDA_COMPUTE_CAP)",
         ),
         (
+            "Missing symbol",
+            "the driver or a library is too old for this program",
+        ),
+        (
             "CUDA_ERROR_STUB_LIBRARY",
             "an empty stub was found in place of the driver's library",
         ),
     ];
-    let line = why.lines().next().unwrap_or_default();
     match codes.iter().find(|(code, _)| why.contains(code)) {
         Some((code, meaning)) => format!("{meaning} ({code})"),
-        None => line.into(),
+        None => first_line(why).into(),
     }
 }
 
 /// Runs `f`; its error or panic as text, the panic unprinted.
-fn quietly<R>(f: impl FnOnce() -> Result<R>) -> std::result::Result<R, String> {
+fn quietly<R>(f: impl FnOnce() -> candle_core::Result<R>) -> Result<R, String> {
     use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
     use std::sync::Mutex;
     static ONE: Mutex<()> = Mutex::new(());
@@ -257,7 +281,7 @@ mod tests {
         assert!(text.starts_with("there is no NVIDIA GPU"), "{text}");
         assert_eq!(explained("first\nsecond"), "first");
         assert_eq!(
-            quietly(|| -> Result<()> { panic!("on purpose") }),
+            quietly(|| -> candle_core::Result<()> { panic!("on purpose") }),
             Err("on purpose".into())
         );
     }

@@ -39,7 +39,7 @@ impl DeviceArgs {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct PrecisionArgs {
     /// What networks compute in: f32, tf32 (CUDA alone), bf16 or f16. Meant for GPUs; on the CPU bf16 and f16 round like a
-    /// GPU's and are slower than f32.
+    /// GPU's and gain nothing.
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = precision)]
     dtype: Precision,
 }
