@@ -148,7 +148,7 @@ fn main() -> Result<()> {
     let filter = std::env::args().skip(1).find(|a| !a.starts_with("--"));
     nn_ops::memory::keep_freed_memory();
     let name = std::env::var("WMGM_BENCH_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let choice = name.parse().map_err(anyhow::Error::msg)?;
+    let choice: nn_ops::device::Choice = name.parse().map_err(anyhow::Error::msg)?;
     let device = nn_ops::device::open(choice)?.device;
     let seconds = std::env::var("WMGM_BENCH_SECONDS").ok();
     let seconds: f64 = seconds.map_or(Ok(f64::INFINITY), |s| s.parse())?;

@@ -19,7 +19,7 @@ const TOLERANCES: [(Precision, f64); 4] = [
 
 fn device() -> Option<Device> {
     let name = std::env::var("WMGM_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let choice = name.parse().expect("WMGM_TEST_DEVICE names a device");
+    let choice: nn_ops::device::Choice = name.parse().expect("WMGM_TEST_DEVICE names a device");
     match nn_ops::device::open(choice) {
         Ok(opened) => Some(opened.device),
         Err(e) => {
