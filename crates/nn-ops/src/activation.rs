@@ -21,7 +21,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
         &[x],
         || Some(trace::Op::Act(Act::Silu)),
         || {
-            if fast(x) {
+            if path::kernels(x) {
                 x.contiguous()?.apply_op1(Op::Silu)
             } else {
                 x.silu()
@@ -37,7 +37,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
     let op = || Some(trace::Op::Act(Act::Leaky(slope as f32)));
     trace::step(&[x], op, || {
-        if fast(x) {
+        if path::kernels(x) {
             x.contiguous()?.apply_op1(Op::LeakyRelu(slope as f32))
         } else {
             candle_nn::ops::leaky_relu(x, slope)
@@ -62,14 +62,20 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
     trace::step(&[x], || Some(trace::Op::Act(Act::Tanh)), || x.tanh())
 }
 
-fn fast(x: &Tensor) -> bool {
-    path::kernels(x)
-}
-
 #[derive(Clone, Copy)]
 enum Op {
     Silu,
     LeakyRelu(f32),
+}
+
+#[cfg(feature = "cuda")]
+impl From<Op> for crate::cuda::Function {
+    fn from(op: Op) -> Self {
+        match op {
+            Op::Silu => Self::Silu,
+            Op::LeakyRelu(slope) => Self::LeakyRelu(slope),
+        }
+    }
 }
 
 multiversion! {
@@ -112,8 +118,21 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::activation((*self).into(), (s, l))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return crate::cuda::activation_gradient((*self).into(), x, &dy).map(Some);
+        }
         let dx = with_slice(x, |x| {
             with_slice(&dy, |dy| {
                 let mut dx = scratch(x.len());

@@ -40,7 +40,7 @@ pub fn add_scaled(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
     let factor_32 = factor as f32;
     let op = || Some(trace::Op::Add { factor: factor_32 });
     trace::step(&[a, b], op, || {
-        if fast(a) && fast(b) {
+        if path::kernels(a) && path::kernels(b) {
             a.contiguous()?
                 .apply_op2(&b.contiguous()?, Op::AddScaled(factor_32))
         } else {
@@ -49,7 +49,8 @@ pub fn add_scaled(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
     })
 }
 
-/// `x * mask`, the mask a constant: it gets no gradient, and none is computed for it.
+/// `x * mask`, the mask a constant: it gets no gradient, and none is computed for it. It may lie elsewhere and be of another
+/// type than x.
 ///
 /// # Errors
 /// Shapes that differ.
@@ -61,7 +62,8 @@ pub fn mask(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
         x.contiguous()?
             .apply_op2(&mask.contiguous()?.detach(), Op::Mask)
     } else {
-        x * mask.detach()
+        let mask = mask.detach().to_device(x.device())?;
+        x * mask.to_dtype(x.dtype())?
     }
 }
 
@@ -116,8 +118,9 @@ pub fn gate(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     )
 }
 
+/// Elsewhere candle's own are single launches already.
 fn fast(x: &Tensor) -> bool {
-    path::kernels(x)
+    path::cpu_kernels(x)
 }
 
 /// The shape of both side by side, and the floats per picture of each.
@@ -225,6 +228,23 @@ impl CustomOp2 for Op {
                 (CpuStorage::F32(cat(a, b, len_a, len_b)), shape)
             }
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        match self {
+            Self::AddScaled(k) => crate::cuda::add_scaled((s1, l1), (s2, l2), *k),
+            _ => bail!(
+                "{}: has no CUDA kernel, candle's operator serves",
+                self.name()
+            ),
+        }
     }
 
     fn bwd(

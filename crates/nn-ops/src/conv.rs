@@ -1,8 +1,8 @@
 //! 2-D convolution with gradients of input, weights and bias.
 //!
 //! On the CPU the common case (3 x 3, stride 1, "same" padding, one group) runs by Winograd's algorithm, or by a direct
-//! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. Elsewhere, and
-//! on request ([`crate::path`]), candle's operator.
+//! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. On CUDA devices
+//! cuDNN does it (feature `cudnn`), both ways. Elsewhere, and on request ([`crate::path`]), candle's operator.
 
 use crate::cpu::blocked::BLOCK;
 use crate::cpu::direct;
@@ -12,11 +12,13 @@ use crate::cpu::padded::Plan;
 use crate::cpu::planes::View;
 use crate::cpu::shared::aligned;
 use crate::cpu::winograd::{self, Source, Weights};
-use crate::kept::Kept;
+use crate::kept::{Kept, Rounded};
 use crate::path::{self, Path};
 use crate::plan::trace::{self, Op};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
+};
 use candle_nn::VarBuilder;
 
 /// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
@@ -53,6 +55,8 @@ impl Conv2dConfig {
 /// `y = x * w + b`: x (N, Ci, H, W), w (Co, Ci / groups, Kh, Kw), b (Co); y (N, Co, H', W') with
 /// H' = (H + 2 padding - Kh) / stride + 1.
 ///
+/// Weights and bias are rounded to the type of x, so that f32 weights train a network that computes in bf16; sums are f32.
+///
 /// # Errors
 /// Shapes that do not fit each other, or a kernel larger than the padded picture.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
@@ -86,8 +90,15 @@ fn evaluate(
     kept: Option<Kept>,
 ) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
-    if !path::kernels(x) {
-        return reference(x, w, b, &geometry);
+    let w = &w.to_dtype(x.dtype())?;
+    let b = b.map(|b| b.to_dtype(x.dtype())).transpose()?;
+    if !kernels(x) {
+        if !path::is_half(x) || x.device().is_cuda() {
+            return reference(x, w, b.as_ref(), &geometry);
+        }
+        let up = |t: &Tensor| t.to_dtype(DType::F32);
+        let b = b.as_ref().map(up).transpose()?;
+        return apply(&up(x)?, &up(w)?, b.as_ref(), cfg, None)?.to_dtype(x.dtype());
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
     let op = Convolution { cfg, kept };
@@ -95,6 +106,11 @@ fn evaluate(
         Some(b) => x.apply_op3(&w, &b.contiguous()?, op),
         None => x.apply_op2(&w, op),
     }
+}
+
+/// Whether [`Op`] serves.
+fn kernels(x: &Tensor) -> bool {
+    path::cpu_kernels(x) || cfg!(feature = "cudnn") && path::cuda_kernels(x)
 }
 
 /// candle's operator. With a stride its backward fails where the two axes leave different remainders, so it sees just
@@ -320,6 +336,14 @@ impl Convolution {
             b: b.is_some_and(Tensor::track_op),
         };
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cudnn")]
+        if x.device().is_cuda() {
+            use crate::cuda::conv;
+            let dx = wanted.x.then(|| conv::input_gradient(&g, w, &dy));
+            let dw = wanted.w.then(|| conv::weight_gradient(&g, x, &dy));
+            let db = wanted.b.then(|| conv::bias_gradient(&g, &dy));
+            return Ok([dx.transpose()?, dw.transpose()?, db.transpose()?]);
+        }
         let [dx, dw, db] = with_slice(x, |x| {
             with_slice(w, |w| {
                 with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))
@@ -351,6 +375,18 @@ impl CustomOp2 for Convolution {
     ) -> Result<(CpuStorage, Shape)> {
         self.fwd((s1, l1), (s2, l2), None)
     }
+    #[cfg(feature = "cudnn")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let g = geometry(l1.shape(), l2.shape(), None, self.cfg)?;
+        crate::cuda::conv::forward(&g, (s1, l1), (s2, l2), None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -378,6 +414,20 @@ impl CustomOp3 for Convolution {
     ) -> Result<(CpuStorage, Shape)> {
         self.fwd((s1, l1), (s2, l2), Some((s3, l3)))
     }
+    #[cfg(feature = "cudnn")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let g = geometry(l1.shape(), l2.shape(), Some(l3.shape()), self.cfg)?;
+        crate::cuda::conv::forward(&g, (s1, l1), (s2, l2), Some((s3, l3)))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -398,6 +448,7 @@ pub struct Conv2d {
     bias: Option<Tensor>,
     cfg: Conv2dConfig,
     kept: Kept,
+    rounded: Rounded,
 }
 
 impl Conv2d {
@@ -444,6 +495,7 @@ impl Conv2d {
             bias: Some(vb.get_with_hints(co, "bias", init)?),
             cfg,
             kept: Kept::default(),
+            rounded: Rounded::default(),
         })
     }
 
@@ -454,6 +506,7 @@ impl Conv2d {
             bias,
             cfg,
             kept: Kept::default(),
+            rounded: Rounded::default(),
         }
     }
 
@@ -476,7 +529,13 @@ impl Conv2d {
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         // Weights in training change under the same layer.
-        let kept = (!self.weight.track_op()).then(|| self.kept.clone());
+        let fixed = !self.weight.track_op();
+        let kept = fixed.then(|| self.kept.clone());
+        if fixed && x.dtype() != self.weight.dtype() {
+            let [w, b] = (self.rounded).get(x.dtype(), [Some(&self.weight), self.bias.as_ref()])?;
+            let w = w.as_ref().unwrap_or(&self.weight);
+            return apply(x, w, b.as_ref(), self.cfg, kept);
+        }
         apply(x, &self.weight, self.bias.as_ref(), self.cfg, kept)
     }
 }

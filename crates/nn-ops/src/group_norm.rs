@@ -6,7 +6,7 @@ use crate::path;
 use crate::plan::trace;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Module, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 
@@ -23,7 +23,7 @@ pub enum Activation {
 /// channels.
 ///
 /// x is (N, C, ...) with at least one more dimension or none; `scale` and `shift` are both (C), or both (N, C) for a
-/// modulation that differs between pictures.
+/// modulation that differs between pictures. They may be f32 where x is bf16 or f16; the arithmetic is f32.
 ///
 /// # Errors
 /// C not divisible by `groups`, or scale and shift of other shapes.
@@ -70,8 +70,13 @@ fn evaluate(
 ) -> Result<Tensor> {
     let geo = Geo::new(x.shape(), scale.shape(), shift.shape(), groups)?;
     if !path::kernels(x) {
-        return reference(x, scale, shift, &geo, eps, act);
+        if !path::is_half(x) {
+            return reference(x, scale, shift, &geo, eps, act);
+        }
+        let [y, scale, shift] = [x, scale, shift].map(|t| t.to_dtype(DType::F32));
+        return group_norm(&y?, &scale?, &shift?, groups, eps, act)?.to_dtype(x.dtype());
     }
+    let (scale, shift) = (scale.to_dtype(DType::F32)?, shift.to_dtype(DType::F32)?);
     let op = Op { groups, eps, act };
     x.contiguous()?
         .apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
@@ -131,6 +136,19 @@ impl Geo {
             groups,
             per_picture,
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self, op: &Op) -> crate::cuda::GroupNormGeometry {
+        crate::cuda::GroupNormGeometry {
+            n: self.n,
+            c: self.c,
+            pixels: self.pixels,
+            groups: self.groups,
+            per_picture: self.per_picture,
+            silu: op.act == Activation::Silu,
+            eps: op.eps,
+        }
     }
 
     /// Channels of one group.
@@ -367,6 +385,20 @@ impl CustomOp3 for Op {
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let geo = Geo::new(l1.shape(), l2.shape(), l3.shape(), self.groups)?;
+        crate::cuda::group_norm(&geo.on_cuda(self), (s1, l1), (s2, l2), (s3, l3))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -377,6 +409,12 @@ impl CustomOp3 for Op {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let geo = Geo::new(x.shape(), scale.shape(), shift.shape(), self.groups)?;
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let g = geo.on_cuda(self);
+            let [dx, ds, dh] = crate::cuda::group_norm_gradients(&g, x, scale, shift, &dy)?;
+            return Ok((Some(dx), Some(ds), Some(dh)));
+        }
         let [dx, ds, dh] = with_slice(x, |x| {
             with_slice(scale, |s| {
                 with_slice(shift, |h| {
@@ -436,8 +474,10 @@ impl GroupNorm {
         };
         trace::step(&[x, scale, shift], op, || {
             let one_plus = (scale + 1.0)?;
-            let scale = one_plus.broadcast_mul(&self.weight)?;
-            let shift = (one_plus.broadcast_mul(&self.bias)? + shift)?;
+            let weight = self.weight.to_dtype(scale.dtype())?;
+            let bias = self.bias.to_dtype(scale.dtype())?;
+            let scale = one_plus.broadcast_mul(&weight)?;
+            let shift = (one_plus.broadcast_mul(&bias)? + shift)?;
             evaluate(x, &scale, &shift, self.groups, self.eps, act)
         })
     }

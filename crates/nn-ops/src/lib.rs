@@ -9,6 +9,7 @@ pub mod bilinear;
 pub mod clip;
 pub mod combine;
 pub mod conv;
+pub mod device;
 pub mod dropout;
 pub mod ema;
 pub mod fir;
@@ -20,12 +21,15 @@ pub mod noise;
 pub mod params;
 pub mod path;
 pub mod plan;
+pub mod precision;
 pub mod resample;
 pub mod scale;
 pub mod simd;
 pub mod softmax;
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod kept;
 mod storage;
 
@@ -44,6 +48,7 @@ pub use group_norm::{Activation, GroupNorm, group_norm};
 pub use linear::{Linear, linear};
 pub use max_pool::max_pool2x;
 pub use params::Params;
+pub use precision::Precision;
 pub use resample::{avg_pool2x, upsample_nearest2x};
 pub use scale::{Pool2x, Upsample2x};
 pub use softmax::softmax;

@@ -1,6 +1,7 @@
 //! A fully connected layer whose rows do not depend on each other's company.
 
 use crate::conv::{Conv2dConfig, conv2d};
+use crate::path;
 use crate::plan::trace::{self, Function, Op};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
@@ -8,8 +9,8 @@ use std::sync::Arc;
 
 /// `y = x w^T + b`: x (N, I), w (O, I), b (O).
 ///
-/// One product per row: a matrix product over all rows may sum in another order when there are more of them, and a
-/// picture must not change with its batch.
+/// One product per row on the CPU: a matrix product over all rows may sum in another order when there are more of them,
+/// and a picture must not change with its batch. Weights and bias are rounded to the type of x.
 ///
 /// # Errors
 /// Shapes that do not fit each other.
@@ -35,6 +36,13 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 
 fn evaluate(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let ((n, i), (o, _)) = (x.dims2()?, w.dims2()?);
+    if path::cuda_kernels(x) {
+        let y = x.matmul(&w.to_dtype(x.dtype())?.t()?)?;
+        return match b {
+            Some(b) => y.broadcast_add(&b.to_dtype(x.dtype())?),
+            None => Ok(y),
+        };
+    }
     let x = x.reshape((n, i, 1, 1))?;
     conv2d(&x, &w.reshape((o, i, 1, 1))?, b, Conv2dConfig::default())?.reshape((n, o))
 }

@@ -116,9 +116,33 @@ impl CustomOp1 for Op {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        use crate::cuda::planes;
+        let (n, c, h, w) = l.shape().dims4()?;
+        let call = match self {
+            Op::Repeat => planes::repeat(&(n, c, 2 * h, 2 * w).into(), h, w, 1.0),
+            Op::Mean => planes::gather(&(n, c, h / 2, w / 2).into(), h / 2, w / 2, 0.25),
+        };
+        call.run(&[(s, l)])
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, h, w) = x.dims4()?;
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            use crate::cuda::planes;
+            let call = match self {
+                Op::Repeat => planes::gather(x.shape(), h, w, 1.0),
+                Op::Mean => planes::repeat(x.shape(), h / 2, w / 2, 0.25),
+            };
+            return call.of(&[&dy]).map(Some);
+        }
         let dx = with_slice(&dy, |dy| {
             Ok(match self {
                 Op::Repeat => gather(dy, h, w, 1.0),

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
 use msal_gan::DetailGenerator;
-use nn_ops::noise;
+use nn_ops::{noise, precision};
 use rayon::prelude::*;
 use score_sde::sampler::{OnStep, dpmpp_2m, euler, heun};
 use score_sde::{Edm, UNet};
@@ -94,7 +94,7 @@ impl LowModel {
         let denoiser = |x: &Tensor, sigma: f64| {
             self.edm.denoise(x, sigma, |input, c_noise| {
                 let t = Tensor::full((c_noise * TIME_SCALE) as f32, n, input.device())?;
-                self.net.forward(input, &t, None, None)
+                precision::computed(input, |input| self.net.forward(input, &t, None, None))
             })
         };
         let x = match sampler {
@@ -160,7 +160,10 @@ impl HighModel {
                 &[z, side, side],
                 &device,
             )?;
-            let high = self.generator.forward(&low, &noise, level)?;
+            let high = precision::computed(&low, |low| {
+                let noise = noise.to_dtype(low.dtype())?;
+                self.generator.forward(low, &noise, level)
+            })?;
             let mut low_values = low.flatten_all()?.to_vec1::<f32>()?;
             let mut high_values = high.flatten_all()?.to_vec1::<f32>()?;
             let item = c * side * side;

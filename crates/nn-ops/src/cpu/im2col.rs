@@ -6,7 +6,7 @@ use super::shared::{SharedMut, scratch};
 use rayon::prelude::*;
 
 /// Shapes of one convolution.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub n: usize,
     pub ci: usize,

@@ -252,7 +252,10 @@ impl UNet {
         let emb = timestep_embedding(t, self.config.model_channels)?.to_dtype(x.dtype())?;
         let emb = self.time.forward(&emb)?;
         let emb = match (&self.labels, y) {
-            (Some(table), Some(y)) => (emb + table.index_select(y, 0)?)?,
+            (Some(table), Some(y)) => {
+                let of_class = table.index_select(y, 0)?.to_dtype(emb.dtype())?;
+                (emb + of_class)?
+            }
             (None, None) => emb,
             (Some(_), None) => bail!("UNet: this network has classes, labels are needed"),
             (None, Some(_)) => bail!("UNet: this network has no classes, labels cannot be used"),

@@ -1,5 +1,6 @@
 //! The program's commands.
 
+mod device;
 #[cfg(test)]
 mod docs;
 mod embedded;
@@ -14,7 +15,7 @@ mod train;
 pub use say::warn;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use wmgm::error::{Error, Result};
+use wmgm::error::Result;
 
 /// Fast multi-scale image generation in the wavelet domain.
 ///
@@ -41,58 +42,12 @@ enum Command {
     Info(info::InfoArgs),
 }
 
-/// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum DeviceChoice {
-    /// A GPU if this program was built for one and it is there, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
-    /// An Apple GPU.
-    Metal,
-}
-
 /// Parses a number that 0 makes no sense for.
 fn at_least_1(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".into()),
         Ok(n) => Ok(n),
         Err(e) => Err(format!("{e}")),
-    }
-}
-
-impl DeviceChoice {
-    fn open(self) -> Result<candle_core::Device> {
-        use candle_core::Device;
-        // A missing CUDA library panics inside candle instead of returning an error.
-        let guarded = |open: fn(usize) -> candle_core::Result<Device>| {
-            std::panic::catch_unwind(|| open(0)).unwrap_or_else(|_| {
-                Err(candle_core::Error::Msg(
-                    "the driver's library could not be loaded".into(),
-                ))
-            })
-        };
-        let named = |name: &str, open| {
-            guarded(open).map_err(|e| {
-                Error::Argument(format!(
-                    "--device {name}: {e}; use --device cpu, or a program built with the feature {name}"
-                ))
-            })
-        };
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda => named("cuda", Device::new_cuda),
-            Self::Metal => named("metal", Device::new_metal),
-            Self::Auto if candle_core::utils::cuda_is_available() => {
-                Ok(guarded(Device::new_cuda).unwrap_or(Device::Cpu))
-            }
-            Self::Auto if candle_core::utils::metal_is_available() => {
-                Ok(guarded(Device::new_metal).unwrap_or(Device::Cpu))
-            }
-            Self::Auto => Ok(Device::Cpu),
-        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! `wmgm regenerate`.
 
+use super::device::{DeviceArgs, PrecisionArgs};
 use super::say::{say, warn};
-use super::{DeviceChoice, embedded, progress};
+use super::{embedded, progress};
+use nn_ops::precision;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -34,9 +36,10 @@ pub struct RegenerateArgs {
     /// Pictures made at a time.
     #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    dtype: PrecisionArgs,
 }
 
 /// The number that addresses a picture's noise: a hash of its name, so that it does not depend on its neighbours.
@@ -57,6 +60,7 @@ impl RegenerateArgs {
             )));
         }
         let device = self.device.open()?;
+        let dtype = self.dtype.on(&device)?;
         let model = Wmgm::new(embedded::bundle(self.model.as_deref(), &device)?, &device);
         model.level_of(self.low)?;
         let stop = progress::stop_flag();
@@ -97,8 +101,9 @@ impl RegenerateArgs {
         let bar = progress::bar(set.len() as u64, "details");
         for start in (0..set.len()).step_by(self.batch) {
             let part = start..(start + self.batch).min(set.len());
-            let made = model.regenerate(&set, part.clone(), self.low, self.seed, |i| {
-                address(&names[i])
+            let made = precision::with(dtype, || {
+                let index = |i: usize| address(&names[i]);
+                model.regenerate(&set, part.clone(), self.low, self.seed, index)
             })?;
             for (i, made) in part.zip(made) {
                 let path = self.out.join(&names[i]).with_extension("png");

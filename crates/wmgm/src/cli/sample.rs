@@ -1,8 +1,10 @@
 //! `wmgm sample`.
 
+use super::device::{DeviceArgs, PrecisionArgs};
 use super::place::ModelArgs;
+use super::progress;
 use super::say::say;
-use super::{DeviceChoice, progress};
+use nn_ops::precision;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -50,9 +52,10 @@ pub struct SampleArgs {
     /// Make only the i-th of n parts of the pictures, counting from 1.
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     shard: Option<(u64, u64)>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    dtype: PrecisionArgs,
 }
 
 fn parse_shard(text: &str) -> std::result::Result<(u64, u64), String> {
@@ -80,6 +83,7 @@ impl SampleArgs {
             )));
         }
         let device = self.device.open()?;
+        let dtype = self.dtype.on(&device)?;
         let model = self.model.open(&device)?;
         let options = SampleOptions {
             seed: self.seed,
@@ -120,11 +124,13 @@ impl SampleArgs {
         };
         let start = Instant::now();
         if self.files {
-            model.sample_each(&options, &watch, &mut |i, p| {
-                Ok(picture::save_png(out.join(file_name(i)), &p)?)
+            precision::with(dtype, || {
+                model.sample_each(&options, &watch, &mut |i, p| {
+                    Ok(picture::save_png(out.join(file_name(i)), &p)?)
+                })
             })?;
         } else {
-            let made = model.sample_with(&options, &watch)?;
+            let made = precision::with(dtype, || model.sample_with(&options, &watch))?;
             picture::save_png(&out, &picture::sheet(&made, picture::Layout::default())?)?;
         }
         bar.finish_and_clear();

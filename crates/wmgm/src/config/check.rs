@@ -222,6 +222,8 @@ impl TrainConfig {
         if self.seed > i64::MAX as u64 {
             return Err(format!("seed is {}, it must be below 2^63", self.seed));
         }
+        self.training_precision()
+            .map_err(|e| format!("precision: {e}"))?;
         let low = self.size >> self.levels;
         if low << self.levels != self.size {
             return Err(format!(

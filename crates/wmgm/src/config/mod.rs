@@ -6,6 +6,7 @@ pub(crate) use check::{check_edm, check_fold, check_generator, check_sample, che
 
 use crate::error::{Error, Result};
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
+use nn_ops::Precision;
 use score_sde::{Edm, UNetConfig};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -32,6 +33,10 @@ pub struct TrainConfig {
     /// Whom and what the data's licence asks to name.
     #[serde(default)]
     pub attribution: String,
+    /// What networks compute in while they train: `f32`, `tf32` or `bf16`. Weights, their averages and the optimisers'
+    /// moments are f32 in any case.
+    #[serde(default = "f32_name")]
+    pub precision: String,
     /// The low band's diffusion model.
     pub low: LowConfig,
     /// The details' generator.
@@ -42,6 +47,10 @@ pub struct TrainConfig {
     /// How often things are saved and shown.
     #[serde(default)]
     pub report: ReportConfig,
+}
+
+fn f32_name() -> String {
+    "f32".into()
 }
 
 fn haar() -> String {
@@ -191,6 +200,23 @@ impl Default for ReportConfig {
 }
 
 impl TrainConfig {
+    /// [`TrainConfig::precision`] as what it names.
+    ///
+    /// # Errors
+    /// Another name, or f16, whose gradients would vanish.
+    pub fn training_precision(&self) -> std::result::Result<Precision, String> {
+        match self.precision.parse() {
+            Ok(Precision::F16) => {
+                Err("f16 cannot train: small gradients would vanish; use bf16".into())
+            }
+            Ok(precision) => Ok(precision),
+            Err(_) => Err(format!(
+                "{:?} is not one of f32, tf32, bf16",
+                self.precision
+            )),
+        }
+    }
+
     /// Reads and checks a file.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use candle_nn::VarBuilder;
 use msal_gan::detail::{
     DetailDiscriminator, DetailGenerator, Pass, hinge_discriminator, hinge_generator, l1,
 };
-use nn_ops::{AdamW, AdamWConfig, Ema, Params, noise};
+use nn_ops::{AdamW, AdamWConfig, Ema, Params, noise, precision};
 use std::collections::HashMap;
 
 const FLIP: u32 = 11;
@@ -80,6 +80,15 @@ impl High {
             generator,
             discriminator,
         })
+    }
+
+    /// The discriminator's scores.
+    fn judge(&self, low: &Tensor, high: &Tensor, levels: &[usize], pass: Pass) -> Result<Tensor> {
+        let judged = precision::computed(low, |low| {
+            let high = high.to_dtype(low.dtype())?;
+            self.discriminator.forward_mixed(low, &high, levels, pass)
+        });
+        Ok(judged?)
     }
 
     /// Low band, details and noise of every level for the pictures of a step.
@@ -199,7 +208,12 @@ impl Stage for High {
         let examples = self.examples(run, step)?;
         let fakes = examples
             .iter()
-            .map(|e| self.generator.forward_mixed(&e.shown, &e.noise, &e.levels))
+            .map(|e| {
+                precision::computed(&e.shown, |low| {
+                    let noise = e.noise.to_dtype(low.dtype())?;
+                    self.generator.forward_mixed(low, &noise, &e.levels)
+                })
+            })
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);
@@ -210,9 +224,7 @@ impl Stage for High {
             let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
             let levels = [&e.levels[..], &e.levels].concat();
             let pass = if i == 0 { Pass::Refine } else { Pass::Train };
-            let judged = self
-                .discriminator
-                .forward_mixed(&low, &high, &levels, pass)?;
+            let judged = self.judge(&low, &high, &levels, pass)?;
             let n = e.levels.len();
             let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
             losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
@@ -223,9 +235,7 @@ impl Stage for High {
 
         let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
         for (e, fake) in examples.iter().zip(&fakes) {
-            let judged = self
-                .discriminator
-                .forward_mixed(&e.low, fake, &e.levels, Pass::Judge)?;
+            let judged = self.judge(&e.low, fake, &e.levels, Pass::Judge)?;
             adversarial.push((hinge_generator(&judged)? * e.weight())?);
             distance.push((l1(fake, &e.high)? * e.weight())?);
         }

@@ -14,6 +14,7 @@ use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
 use crate::transform::Transform;
 use candle_core::Device;
+use nn_ops::{Precision, precision};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -123,14 +124,33 @@ pub fn train(
         device,
         folder: out,
     };
+    let precision = config.training_precision().map_err(Error::Argument)?;
+    if precision == Precision::Tf32 && !device.is_cuda() {
+        return Err(Error::Argument(
+            "precision = \"tf32\" is known to CUDA devices alone; use f32 here".into(),
+        ));
+    }
+    precision::with(precision, || {
+        stages(&run, &options, start.as_ref(), progress)
+    })
+}
+
+/// Trains the networks asked for, and writes the bundle once both have a checkpoint.
+fn stages(
+    run: &run::Run<'_>,
+    options: &TrainOptions<'_>,
+    start: Option<&bundle::Start>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let (config, device, out) = (run.config, run.device, run.folder);
     if options.stage != StageChoice::High {
         let mut low = low::Low::new(config, device)?;
         run::train(
             &mut low,
-            &run,
+            run,
             config.low.optim.steps,
             options.resume,
-            start.as_ref().map(|s| &s.score),
+            start.map(|s| &s.score),
             progress,
         )?;
     }
@@ -138,10 +158,10 @@ pub fn train(
         let mut high = high::High::new(config, device)?;
         run::train(
             &mut high,
-            &run,
+            run,
             config.high.optim.steps,
             options.resume,
-            start.as_ref().map(|s| &s.generator),
+            start.map(|s| &s.generator),
             progress,
         )?;
     }

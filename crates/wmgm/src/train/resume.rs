@@ -16,8 +16,9 @@ const BANDS: &str = "bands.json";
 
 /// What may change while a run is interrupted: lengths, paces, reports and names, but nothing that says what the tensors
 /// of a checkpoint are or mean. A trailing dot stands for all fields below.
-const FREE: [&str; 17] = [
+const FREE: [&str; 18] = [
     "name",
+    "precision",
     "licence",
     "attribution",
     "sample.",
