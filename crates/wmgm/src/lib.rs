@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 
+pub mod analyze;
 pub mod bands;
 pub mod bundle;
 pub mod config;

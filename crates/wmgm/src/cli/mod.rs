@@ -1,5 +1,6 @@
 //! The program's commands.
 
+mod analyze;
 #[cfg(test)]
 mod docs;
 mod embedded;
@@ -39,6 +40,7 @@ enum Command {
     Train(train::TrainArgs),
     Bundle(train::BundleArgs),
     Info(info::InfoArgs),
+    Analyze(analyze::AnalyzeArgs),
 }
 
 /// Where to compute.
@@ -113,6 +115,7 @@ impl Cli {
             Command::Train(args) => args.run(),
             Command::Bundle(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Analyze(args) => args.run(),
         }
     }
 }
