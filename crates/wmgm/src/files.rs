@@ -213,12 +213,10 @@ fn replaceable(target: &Path, marker: &str) -> Result<bool, FileError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(FileError::io(target)(e)),
         Ok(entries) if entries == 0 || target.join(marker).is_file() => Ok(true),
-        Ok(_) => {
-            Err(FileError::NotOurs {
-                path: target.to_owned(),
-                marker: marker.to_owned(),
-            })
-        }
+        Ok(_) => Err(FileError::NotOurs {
+            path: target.to_owned(),
+            marker: marker.to_owned(),
+        }),
     }
 }
 

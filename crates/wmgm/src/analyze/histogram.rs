@@ -46,7 +46,11 @@ impl Histograms {
     ) -> Result<Vec<Vec<u32>>> {
         let pyramid = transform.pyramid(pixels, 3, layout.size, layout.levels)?;
         let planes = layout.planes(pixels, &pyramid);
-        Ok(planes.iter().zip(laws).map(|(x, law)| count(x, law)).collect())
+        Ok(planes
+            .iter()
+            .zip(laws)
+            .map(|(x, law)| count(x, law))
+            .collect())
     }
 
     pub(super) fn add(&mut self, part: &[Vec<u32>]) {
@@ -144,7 +148,11 @@ fn half_energy(counts: &[u64]) -> f64 {
     let (mut held, mut largest) = (0.0, 0.0);
     for (count, energy) in rings {
         if held + energy >= half {
-            let part = if energy > 0.0 { (half - held) / energy } else { 0.0 };
+            let part = if energy > 0.0 {
+                (half - held) / energy
+            } else {
+                0.0
+            };
             return largest + part * count;
         }
         held += energy;

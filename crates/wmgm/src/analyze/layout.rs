@@ -1,5 +1,6 @@
 //! The bands of a pyramid in a fixed order, and where each one's numbers lie.
 
+use super::fourier::Fourier;
 use crate::bands::Level;
 use wavelet::Wavelet;
 
@@ -22,11 +23,12 @@ pub(super) struct Band {
 }
 
 /// All bands of one size: the pixels, then LL, LH, HL and HH of level 1, of level 2 ...
-#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
     pub size: usize,
     pub levels: usize,
     pub bands: Vec<Band>,
+    /// The Fourier transform of each band's planes.
+    pub fourier: Vec<Fourier>,
 }
 
 impl Layout {
@@ -49,12 +51,14 @@ impl Layout {
                 gain: gains[k],
             })
         };
+        let bands: Vec<Band> = std::iter::once(pixels)
+            .chain((1..=levels).flat_map(level))
+            .collect();
         Self {
             size,
             levels,
-            bands: std::iter::once(pixels)
-                .chain((1..=levels).flat_map(level))
-                .collect(),
+            fourier: bands.iter().map(|b| Fourier::new(b.side)).collect(),
+            bands,
         }
     }
 

@@ -28,10 +28,10 @@
 //! ```
 
 mod advice;
-mod charts;
 mod fourier;
 mod histogram;
 mod layout;
+mod pages;
 mod report;
 mod spectra;
 
@@ -45,7 +45,7 @@ use crate::picture::{self, RgbImage};
 use crate::transform::Transform;
 use histogram::Histograms;
 use layout::Layout;
-use spectra::Spectra;
+use spectra::{Law, Spectra};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -97,7 +97,10 @@ impl AnalyzeOptions {
             )));
         }
         let fits = |l: &usize| size.is_multiple_of(1 << l);
-        let deepest = (1..=8).filter(fits).filter(|l| size >> l >= LEAST_LOW).max();
+        let deepest = (1..=8)
+            .filter(fits)
+            .filter(|l| size >> l >= LEAST_LOW)
+            .max();
         let levels = match self.levels {
             Some(l) if (1..=8).contains(&l) && fits(&l) && size >> l >= 2 => l,
             Some(l) => {
@@ -154,17 +157,16 @@ pub fn analyze(
     let bytes: usize = layouts.iter().map(Layout::bytes).sum();
     let batch = (BATCH_BYTES / bytes).clamp(1, 64);
 
-    let mut spectra: Vec<Spectra> = layouts.iter().map(Spectra::new).collect();
+    let mut spectra: Vec<Spectra> = layouts.iter().map(Spectra::zero).collect();
     let (mut pictures, mut enlarged) = (0, 0);
     let skipped = stream.read(
         batch,
         &|p| watch(AnalyzeEvent::Spectra(p)),
         |_, picture| {
             let (w, h) = picture.dimensions();
-            let measure = |(layout, spectra): (&Layout, &Spectra)| {
-                spectra.of(&planes(&picture, layout), &transform, layout)
-            };
-            let parts: Result<Vec<_>> = layouts.iter().zip(&spectra).map(measure).collect();
+            let measure =
+                |layout: &Layout| Spectra::of(&planes(&picture, layout), &transform, layout);
+            let parts: Result<Vec<_>> = layouts.iter().map(measure).collect();
             Ok::<_, Error>(((w.min(h) as usize) < options.size, parts?))
         },
         |made| {
@@ -194,12 +196,16 @@ pub fn analyze(
         batch,
         &|p| watch(AnalyzeEvent::Histograms(p)),
         |i, picture| {
-            let count = |(layout, laws)| {
+            let count = |(layout, laws): (&Layout, &Vec<Law>)| {
                 let mut x = planes(&picture, layout);
                 histogram::dither(i as u64, &mut x);
                 Histograms::of(&x, &transform, layout, laws)
             };
-            layouts.iter().zip(&laws).map(count).collect::<Result<Vec<_>>>()
+            layouts
+                .iter()
+                .zip(&laws)
+                .map(count)
+                .collect::<Result<Vec<_>>>()
         },
         |made| {
             for (_, parts) in made {
@@ -240,7 +246,7 @@ pub fn write(folder: impl AsRef<Path>, analysis: &Analysis) -> Result<()> {
     let mut json =
         serde_json::to_vec_pretty(analysis).map_err(|e| Error::Argument(e.to_string()))?;
     json.push(b'\n');
-    let charts = charts::pages(analysis).map_err(|e| Error::Argument(e.to_string()))?;
+    let charts = pages::draw(analysis).map_err(|e| Error::Argument(e.to_string()))?;
     files::write_folder(folder, NUMBERS, |temporary| {
         let pages = charts.iter().map(|(name, bytes)| (*name, bytes));
         for (name, bytes) in pages.chain([(NUMBERS, &json)]) {

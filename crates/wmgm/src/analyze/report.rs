@@ -8,7 +8,7 @@ use super::spectra::Law;
 use crate::error::Result;
 use rayon::prelude::*;
 use score_sde::sde::{Sde, Vp};
-use score_sde::theory::{Spectrum, kl, steps_needed};
+use score_sde::theory::{Field, Spectrum, kl, steps_needed};
 use serde::Serialize;
 use wavelet::Wavelet;
 
@@ -101,7 +101,10 @@ pub struct BandReport {
     pub components: Vec<f64>,
     /// The largest over the smallest eigenvalue of the stationary covariance.
     pub condition: f64,
-    /// The same of means over annuli of frequencies, of each component.
+    /// That of each principal component by itself: without what the channels' unequal strengths add, which standardising
+    /// the components would take away.
+    pub condition_components: Vec<f64>,
+    /// The largest over the smallest of means over annuli of frequencies.
     pub condition_radial: f64,
     /// What rounding pixels to 8 bits adds to every eigenvalue: smaller ones are not the pictures' own.
     pub rounding_floor: f64,
@@ -166,6 +169,7 @@ impl BandReport {
             half_energy: shape.half_energy,
             components: law.components.clone(),
             condition: spectrum.as_ref().map_or(f64::INFINITY, Spectrum::condition),
+            condition_components: law.fields.iter().map(Field::condition).collect(),
             condition_radial: condition(radial.iter().flatten()),
             rounding_floor: floor / mean_component,
             kl_gaussian: spectrum.as_ref().map_or(f64::INFINITY, per_dimension),
@@ -217,7 +221,11 @@ impl SizeReport {
                     true => b.level == levels,
                     false => b.level <= levels,
                 });
-                let chosen: Vec<usize> = (0..laws.len()).zip(chosen).filter(|c| c.1).map(|c| c.0).collect();
+                let chosen: Vec<usize> = (0..laws.len())
+                    .zip(chosen)
+                    .filter(|c| c.1)
+                    .map(|c| c.0)
+                    .collect();
                 let joint = |all: Vec<Option<Spectrum>>| -> Option<Spectrum> {
                     let mut all = all.into_iter().collect::<Option<Vec<_>>>()?.into_iter();
                     let first = all.next()?;
@@ -231,7 +239,9 @@ impl SizeReport {
                     kl_gaussian: exact
                         .as_ref()
                         .map_or(f64::INFINITY, |s| kl(s, 1.0, 0) / s.dimension()),
-                    steps: coarse.as_ref().map_or(Ok(None), |s| steps(&s.grouped(GROUP)))?,
+                    steps: coarse
+                        .as_ref()
+                        .map_or(Ok(None), |s| steps(&s.grouped(GROUP)))?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -250,7 +260,9 @@ impl SizeReport {
 
     /// The details of a level: LH, HL, HH.
     pub fn details(&self, level: usize) -> impl Iterator<Item = &BandReport> {
-        self.bands.iter().filter(move |b| b.level == level && !b.is_low())
+        self.bands
+            .iter()
+            .filter(move |b| b.level == level && !b.is_low())
     }
 }
 

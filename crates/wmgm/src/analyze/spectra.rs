@@ -1,6 +1,6 @@
 //! The first reading: mean products of Fourier coefficients and moments of every band, and the stationary law they make.
 
-use super::fourier::{Fourier, PAIRS};
+use super::fourier::PAIRS;
 use super::layout::{Band, Layout};
 use crate::bands::Moments;
 use crate::error::{Error, Result};
@@ -11,14 +11,8 @@ use score_sde::theory::{Field, Spectrum, eigen};
 /// Components with less of the variance than this are none: those of grey pictures stored in colour.
 const NEGLIGIBLE: f64 = 1e-9;
 
-/// Sums over pictures.
+/// Sums over one picture or many.
 pub(super) struct Spectra {
-    fourier: Vec<Fourier>,
-    total: Part,
-}
-
-/// What one picture adds, or many.
-pub(super) struct Part {
     /// Products (6, side, side) of every band, one after the other.
     products: Vec<f64>,
     /// Sums of every band's channels.
@@ -41,34 +35,28 @@ pub(super) struct Law {
     pub fields: Vec<Field>,
 }
 
-impl Part {
-    fn zero(layout: &Layout) -> Self {
+impl Spectra {
+    pub(super) fn zero(layout: &Layout) -> Self {
         Self {
             products: vec![0.0; layout.bytes() / 8],
             sums: vec![[0.0; 3]; layout.bands.len()],
             moments: vec![Moments::default(); layout.bands.len()],
         }
     }
-}
 
-impl Spectra {
-    pub(super) fn new(layout: &Layout) -> Self {
-        Self {
-            fourier: layout.bands.iter().map(|b| Fourier::new(b.side)).collect(),
-            total: Part::zero(layout),
-        }
-    }
-
-    /// What a picture (3, size, size) adds.
-    pub(super) fn of(&self, pixels: &[f32], transform: &Transform, layout: &Layout) -> Result<Part> {
+    /// Those of one picture (3, size, size).
+    pub(super) fn of(pixels: &[f32], transform: &Transform, layout: &Layout) -> Result<Self> {
         let pyramid = transform.pyramid(pixels, 3, layout.size, layout.levels)?;
-        let mut part = Part::zero(layout);
+        let mut part = Self::zero(layout);
         let mut rest = part.products.as_mut_slice();
         for (k, planes) in layout.planes(pixels, &pyramid).into_iter().enumerate() {
             let (products, after) = rest.split_at_mut(2 * planes.len());
-            self.fourier[k].products(planes, products);
+            layout.fourier[k].products(planes, products);
             rest = after;
-            for (sum, plane) in part.sums[k].iter_mut().zip(planes.chunks_exact(planes.len() / 3)) {
+            for (sum, plane) in part.sums[k]
+                .iter_mut()
+                .zip(planes.chunks_exact(planes.len() / 3))
+            {
                 *sum = plane.iter().map(|&v| f64::from(v)).sum();
             }
             part.moments[k].add(planes);
@@ -77,12 +65,10 @@ impl Spectra {
     }
 
     /// Adds pictures in their order, whatever the number of threads.
-    pub(super) fn add<'a>(&mut self, parts: impl Iterator<Item = &'a Part>) {
+    pub(super) fn add<'a>(&mut self, parts: impl Iterator<Item = &'a Self>) {
         const CHUNK: usize = 1 << 13;
-        let parts: Vec<&Part> = parts.collect();
-        let total = &mut self.total;
-        total
-            .products
+        let parts: Vec<&Self> = parts.collect();
+        self.products
             .par_chunks_mut(CHUNK)
             .enumerate()
             .for_each(|(i, total)| {
@@ -92,29 +78,23 @@ impl Spectra {
                 }
             });
         for part in parts {
-            for (total, sums) in total.sums.iter_mut().zip(&part.sums) {
+            for (total, sums) in self.sums.iter_mut().zip(&part.sums) {
                 total.iter_mut().zip(sums).for_each(|(t, s)| *t += s);
             }
-            let pairs = total.moments.iter_mut().zip(&part.moments);
+            let pairs = self.moments.iter_mut().zip(&part.moments);
             pairs.for_each(|(total, m)| total.merge(m));
         }
     }
 
     /// The law of every band, from so many pictures.
     pub(super) fn laws(&self, layout: &Layout, pictures: usize) -> Result<Vec<Law>> {
-        let mut rest = self.total.products.as_slice();
+        let mut rest = self.products.as_slice();
         let bands = layout.bands.iter().enumerate();
         bands
             .map(|(k, band)| {
                 let (products, after) = rest.split_at(6 * band.side * band.side);
                 rest = after;
-                law(
-                    band,
-                    products,
-                    &self.total.sums[k],
-                    &self.total.moments[k],
-                    pictures,
-                )
+                law(band, products, &self.sums[k], &self.moments[k], pictures)
             })
             .collect()
     }

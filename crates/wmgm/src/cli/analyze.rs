@@ -91,6 +91,11 @@ fn summary(a: &Analysis) -> std::result::Result<String, std::fmt::Error> {
         "band     side      std  share %  kurtosis  near 0 %       kappa  KL Gaussian  KL values  steps  drowns at"
     )?;
     for b in &report.bands {
+        let steps = match (b.is_low(), b.steps) {
+            (false, _) => String::new(),
+            (true, None) => "many".into(),
+            (true, Some(n)) => n.to_string(),
+        };
         writeln!(
             t,
             "{:7} {:5} {:8.4} {:8.2} {:9.2} {:9.1} {:11.1} {:12.3} {:10.3} {:>6} {:10.3}",
@@ -103,11 +108,7 @@ fn summary(a: &Analysis) -> std::result::Result<String, std::fmt::Error> {
             b.condition,
             b.kl_gaussian,
             b.kl_marginal,
-            match (b.is_low(), b.steps) {
-                (false, _) => "",
-                (true, None) => "many",
-                (true, Some(n)) => &n.to_string(),
-            },
+            steps,
             b.drowns_at
         )?;
     }

@@ -62,11 +62,12 @@ impl PictureStream {
         let mut broken = Vec::new();
         for start in (0..total).step_by(batch) {
             let files = &self.files[start..(start + batch).min(total)];
-            let one = |(i, file): (usize, &PathBuf)| {
-                match decode_file(self.folder.join(file), &self.options.limits) {
-                    Ok(picture) => map(start + i, picture).map(Ok),
-                    Err(e) => Ok(Err(e.to_string())),
-                }
+            let one = |(i, file): (usize, &PathBuf)| match decode_file(
+                self.folder.join(file),
+                &self.options.limits,
+            ) {
+                Ok(picture) => map(start + i, picture).map(Ok),
+                Err(e) => Ok(Err(e.to_string())),
             };
             let made: Vec<Result<Result<T, String>, E>> =
                 files.par_iter().enumerate().map(one).collect();

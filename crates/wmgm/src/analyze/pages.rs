@@ -5,7 +5,7 @@ use charts::{Axis, Chart, ChartError, Curve, Legend, Line, png};
 use std::f64::consts::TAU;
 
 /// Every page: its file's name and its bytes.
-pub(super) fn pages(analysis: &Analysis) -> Result<Vec<(&'static str, Vec<u8>)>, ChartError> {
+pub(super) fn draw(analysis: &Analysis) -> Result<Vec<(&'static str, Vec<u8>)>, ChartError> {
     let Some(report) = analysis.sizes.first() else {
         return Err(ChartError::Empty("analysis".into()));
     };
@@ -78,7 +78,10 @@ fn low_spectra(report: &SizeReport) -> Chart {
         .map(|b| curve(&b.name, Line::Plain, radial(b)))
         .collect();
     curves.extend(lows().next().map(|b| inverse_square(&radial(b))));
-    let title = format!("low bands of {0} x {0}: mean power by frequency", report.size);
+    let title = format!(
+        "low bands of {0} x {0}: mean power by frequency",
+        report.size
+    );
     spectrum(title, curves)
 }
 
@@ -105,14 +108,20 @@ fn components(report: &SizeReport) -> Chart {
         let points = points.map(|(r, &p)| (r as f64, p)).collect();
         curve(format!("component {}", i + 1), Line::Plain, points)
     };
-    let pixels = report.low(0).map(|b| b.radial.as_slice()).unwrap_or_default();
+    let pixels = report
+        .low(0)
+        .map(|b| b.radial.as_slice())
+        .unwrap_or_default();
     let mut curves: Vec<Curve> = pixels.iter().enumerate().map(one).collect();
     if let (Some(first), Some(band)) = (curves.first(), report.low(0)) {
         let line = |&(x, _): &(f64, f64)| (x, band.rounding_floor);
         let floor = first.points.iter().map(line).collect();
         curves.push(curve("rounding to 8 bits", Line::Dashed, floor));
     }
-    spectrum("pixels: principal components of the channels".into(), curves)
+    spectrum(
+        "pixels: principal components of the channels".into(),
+        curves,
+    )
 }
 
 fn conditions(report: &SizeReport) -> Chart {
@@ -121,7 +130,9 @@ fn conditions(report: &SizeReport) -> Chart {
         curve(
             "low band",
             Line::Marked,
-            lows.clone().map(|b| (b.level as f64, b.condition)).collect(),
+            lows.clone()
+                .map(|b| (b.level as f64, b.condition))
+                .collect(),
         ),
         curve(
             "low band, means over annuli",
@@ -150,7 +161,11 @@ fn by_level(analysis: &Analysis, title: &str, value: fn(&BandReport) -> f64) -> 
     let curves = analysis.sizes.iter().map(|size| {
         let lows = size.bands.iter().filter(|b| b.is_low());
         let points = lows.map(|b| (b.level as f64, value(b))).collect();
-        curve(format!("pictures of {0} x {0}", size.size), Line::Marked, points)
+        curve(
+            format!("pictures of {0} x {0}", size.size),
+            Line::Marked,
+            points,
+        )
     });
     Chart {
         title: title.into(),
@@ -212,7 +227,9 @@ fn drowning(analysis: &Analysis) -> Chart {
             curve(name, line, points.collect())
         })
     };
-    let mut curves: Vec<Curve> = line(&format!("LL{levels}"), Line::Plain).into_iter().collect();
+    let mut curves: Vec<Curve> = line(&format!("LL{levels}"), Line::Plain)
+        .into_iter()
+        .collect();
     for level in (1..=levels).rev() {
         curves.extend(line(&format!("HL{level}"), Line::Plain));
     }
