@@ -39,6 +39,21 @@ def bands(x, wavelet, levels):
     return out
 
 
+def uniform(index, count):
+    """The crate's addressed noise, nn_ops::noise::fill_uniform(0, index, 900, 0): Philox4x32-10, 24 bits of each word."""
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)
+    mask = np.uint64(0xFFFFFFFF)
+    same = lambda v: np.full_like(blocks, v)
+    c, key = [blocks, same(0), same(index), same(900 << 16)], [0, 0]
+    for _ in range(10):
+        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        k = [np.uint64(v) for v in key]
+        c = [(b >> np.uint64(32)) ^ c[1] ^ k[0], b & mask, (a >> np.uint64(32)) ^ c[3] ^ k[1], a & mask]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    words = np.stack(c, 1).ravel()[:count]
+    return (words >> np.uint64(8)).astype(float) / 2**24
+
+
 def marginal(z):
     """KL of the histogram of z from N(0, 1), bins of 1/16; the parts near zero and with half of the energy."""
     edges = np.arange(-32 * 16, 32 * 16 + 1) / 16
@@ -86,13 +101,13 @@ def main():
     all_pictures = list(pictures())
     strip = np.concatenate(all_pictures, 1)
     Image.fromarray(strip).save(os.path.join(HERE, "pictures.png"), optimize=True)
-    rng = np.random.default_rng(6)
     cases = []
     for wavelet, sizes in [("haar", [(64, 3), (32, 2)]), ("db2", [(64, 2), (32, 1)])]:
         for size, levels in sizes:
             x = np.stack([np.asarray(Image.fromarray(p).resize((size, size), Image.LANCZOS)) for p in all_pictures])
             x = x.transpose(0, 3, 1, 2) / 127.5 - 1
-            noisy = x + (rng.random(x.shape) - 0.5) / 127.5
+            noise = np.stack([uniform(i, x[i].size).reshape(x[i].shape) for i in range(COUNT)])
+            noisy = x + (noise - 0.5) / 127.5
             plain, dithered = bands(x, wavelet, levels), bands(noisy, wavelet, levels)
             cases.append({
                 "wavelet": wavelet, "size": size, "levels": levels,

@@ -62,13 +62,13 @@ fn inverse_square(points: &[(f64, f64)]) -> Curve {
     curve("1/w^2", Line::Dashed, anchor.map(law).unwrap_or_default())
 }
 
-fn spectrum(title: String, curves: Vec<Curve>) -> Chart {
+fn spectrum(title: String, curves: Vec<Curve>, legend: Legend) -> Chart {
     Chart {
         title,
         x: Axis::log("cycles a side"),
         y: Axis::log("eigenvalue, mean 1"),
         curves,
-        legend: Legend::LowerLeft,
+        legend,
     }
 }
 
@@ -82,7 +82,7 @@ fn low_spectra(report: &SizeReport) -> Chart {
         "low bands of {0} x {0}: mean power by frequency",
         report.size
     );
-    spectrum(title, curves)
+    spectrum(title, curves, Legend::LowerLeft)
 }
 
 fn detail_spectra(report: &SizeReport) -> Chart {
@@ -99,6 +99,7 @@ fn detail_spectra(report: &SizeReport) -> Chart {
     spectrum(
         "details, each band standardised: mean power by frequency".into(),
         (1..=report.levels).map(level).collect(),
+        Legend::UpperRight,
     )
 }
 
@@ -121,6 +122,7 @@ fn components(report: &SizeReport) -> Chart {
     spectrum(
         "pixels: principal components of the channels".into(),
         curves,
+        Legend::UpperRight,
     )
 }
 
@@ -150,7 +152,7 @@ fn conditions(report: &SizeReport) -> Chart {
     }
     Chart {
         title: "condition numbers".into(),
-        x: Axis::linear("level (0: the pixels)"),
+        x: Axis::whole("level (0: the pixels)"),
         y: Axis::log("kappa"),
         curves,
         legend: Legend::UpperRight,
@@ -169,7 +171,7 @@ fn by_level(analysis: &Analysis, title: &str, value: fn(&BandReport) -> f64) -> 
     });
     Chart {
         title: title.into(),
-        x: Axis::linear("level of the low band (0: the pixels)"),
+        x: Axis::whole("level of the low band (0: the pixels)"),
         y: Axis::linear("nats per dimension"),
         curves: curves.collect(),
         legend: Legend::UpperRight,
@@ -210,7 +212,7 @@ fn sparsity(report: &SizeReport) -> Chart {
     curves.push(curve("Gaussian", Line::Dashed, levels.collect()));
     Chart {
         title: "kurtosis".into(),
-        x: Axis::linear("level"),
+        x: Axis::whole("level"),
         y: Axis::linear("fourth standardised moment"),
         curves,
         legend: Legend::UpperRight,

@@ -16,7 +16,7 @@ use wmgm::upscale::{UpscaleOptions, UpscaleProgress};
 /// Enlarge a picture by 2, 4, 8 ..., with details that the generator makes up.
 ///
 /// The picture, of any size and kind, is taken for the low band of a larger one. Averaged down again the result is the
-/// picture itself (with Haar wavelets, up to rounding). Large pictures are done in overlapping tiles; the same seed gives
+/// picture itself (of a Haar model, but for rounding and clipping). Large pictures are done in overlapping tiles; the same seed gives
 /// the same result whatever the batch and the number of threads.
 #[derive(Debug, clap::Args)]
 pub struct UpscaleArgs {

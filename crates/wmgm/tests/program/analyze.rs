@@ -90,10 +90,11 @@ fn the_numbers_are_those_of_numpy() {
                 for field in ["condition", "condition_components", "condition_radial"] {
                     check(field, 1e-2, 0.0);
                 }
-                // Another noise undoes the rounding there.
-                check("kl_marginal", 0.03, 2e-3);
-                check("near_zero", 0.0, 4e-3);
-                check("half_energy", 0.0, 2e-3);
+                // The same noise undoes the rounding there; a value at a bin's edge may fall to either side, and energies
+                // here are those of bins.
+                check("kl_marginal", 1e-3, 5e-4);
+                check("near_zero", 0.0, 2e-3);
+                check("half_energy", 0.0, 1e-3);
             }
         }
     }
@@ -141,10 +142,17 @@ fn white_noise_is_white() {
             number("kl_marginal")
         );
         assert!(number("condition") < 2.2, "{name}: {}", number("condition"));
-        assert!((number("kurtosis") - 3.0).abs() < 0.05, "{name}");
-        assert!((number("near_zero") - 0.0797).abs() < 2e-3, "{name}");
-        assert!((number("half_energy") - 0.124).abs() < 3e-3, "{name}");
-        assert!((number("std") - 30.0 / 127.5).abs() < 2e-3, "{name}");
+        // Five standard errors of so many independent values.
+        let values = 150.0 * 3.0 * number("side").powi(2);
+        let check = |field: &str, want: f64, variance: f64| {
+            let (got, error) = (number(field), (variance / values).sqrt());
+            assert!((got - want).abs() < 5.0 * error, "{name} {field}: {got}");
+        };
+        check("kurtosis", 3.0, 24.0);
+        check("near_zero", 0.079_656, 0.0733);
+        check("half_energy", 0.1241, 0.1087);
+        let std = 30.0 / 127.5;
+        check("std", std, std * std / 2.0);
     }
     let advice = &got["advice"];
     assert_eq!(advice["levels"], 0);

@@ -12,3 +12,5 @@ mod outputs;
 mod regenerate;
 mod sample;
 mod train;
+mod trajectory;
+mod upscale;
