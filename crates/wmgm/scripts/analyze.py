@@ -92,6 +92,7 @@ def measure(name, x, dithered):
         "condition_components": [p.max() / p.min() for p in power],
         "condition_radial": max(map(max, radial)) / min(map(min, radial)),
         "kl_gaussian": 0.5 * (power - 1 - np.log(power)).mean(),
+        "kl_colour": 0.5 * (values / values.mean() - 1 - np.log(values / values.mean())).mean(),
         "kl_marginal": shape[0], "near_zero": shape[1], "half_energy": shape[2],
         "drowns_at": drowns, "radial": radial,
     }

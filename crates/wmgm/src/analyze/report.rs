@@ -110,6 +110,9 @@ pub struct BandReport {
     pub rounding_floor: f64,
     /// Divergence per dimension of N(0, Sigma) from N(0, 1), Tr Sigma = d, in nats.
     pub kl_gaussian: f64,
+    /// The part of `kl_gaussian` that the channels' unequal strengths make; the rest is that of each principal component by
+    /// itself.
+    pub kl_colour: f64,
     /// Divergence of the histogram of all values from N(0, 1), in nats.
     pub kl_marginal: f64,
     /// Euler-Maruyama steps for `epsilon` nats per dimension, if the band were Gaussian; of low bands; `null` if more than
@@ -173,6 +176,9 @@ impl BandReport {
             condition_radial: condition(radial.iter().flatten()),
             rounding_floor: floor / mean_component,
             kl_gaussian: spectrum.as_ref().map_or(f64::INFINITY, per_dimension),
+            kl_colour: Spectrum::new(&law.components).map_or(f64::INFINITY, |s| {
+                per_dimension(&s.normalised())
+            }),
             kl_marginal: shape.kl,
             steps: None,
             drowns_at: Vp::default().time((variance / band.gain).sqrt()),

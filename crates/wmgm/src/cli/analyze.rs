@@ -88,7 +88,7 @@ fn summary(a: &Analysis) -> std::result::Result<String, std::fmt::Error> {
     )?;
     writeln!(
         t,
-        "band     side      std  share %  kurtosis  near 0 %       kappa  KL Gaussian  KL values  steps  drowns at"
+        "band     side      std  share %  kurtosis  near 0 %       kappa  KL Gaussian  (colour)  KL values  steps  drowns at"
     )?;
     for b in &report.bands {
         let steps = match (b.is_low(), b.steps) {
@@ -98,7 +98,7 @@ fn summary(a: &Analysis) -> std::result::Result<String, std::fmt::Error> {
         };
         writeln!(
             t,
-            "{:7} {:5} {:8.4} {:8.2} {:9.2} {:9.1} {:11.1} {:12.3} {:10.3} {:>6} {:10.3}",
+            "{:7} {:5} {:8.4} {:8.2} {:9.2} {:9.1} {:11.4e} {:12.3} {:9.3} {:10.3} {:>6} {:10.3}",
             b.name,
             b.side,
             b.std,
@@ -107,6 +107,7 @@ fn summary(a: &Analysis) -> std::result::Result<String, std::fmt::Error> {
             100.0 * b.near_zero,
             b.condition,
             b.kl_gaussian,
+            b.kl_colour,
             b.kl_marginal,
             steps,
             b.drowns_at

@@ -84,7 +84,7 @@ fn the_numbers_are_those_of_numpy() {
                 }
                 // The weakest eigenvalues come from f32 bands.
                 check("components", 1e-5, 1e-9);
-                for field in ["kl_gaussian", "radial"] {
+                for field in ["kl_gaussian", "kl_colour", "radial"] {
                     check(field, 1e-4, 1e-7);
                 }
                 for field in ["condition", "condition_components", "condition_radial"] {
