@@ -176,9 +176,8 @@ impl BandReport {
             condition_radial: condition(radial.iter().flatten()),
             rounding_floor: floor / mean_component,
             kl_gaussian: spectrum.as_ref().map_or(f64::INFINITY, per_dimension),
-            kl_colour: Spectrum::new(&law.components).map_or(f64::INFINITY, |s| {
-                per_dimension(&s.normalised())
-            }),
+            kl_colour: Spectrum::new(&law.components)
+                .map_or(f64::INFINITY, |s| per_dimension(&s.normalised())),
             kl_marginal: shape.kl,
             steps: None,
             drowns_at: Vp::default().time((variance / band.gain).sqrt()),
