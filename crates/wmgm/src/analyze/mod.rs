@@ -51,7 +51,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use wavelet::Wavelet;
 
-/// The file of numbers among those that [`write`] writes.
+/// The file of numbers among those that [`write()`] writes.
 pub const NUMBERS: &str = "analysis.json";
 /// The low band of the deepest level that is measured unless told otherwise.
 const LEAST_LOW: usize = 8;
@@ -229,7 +229,7 @@ fn planes(picture: &RgbImage, layout: &Layout) -> Vec<f32> {
     picture::to_values(&picture::resize_crop(picture, layout.size as u32))
 }
 
-/// Fails where [`write`] would: before long work whose result goes to `folder`.
+/// Fails where [`write()`] would: before long work whose result goes to `folder`.
 ///
 /// # Errors
 /// A folder that holds something else, or one that cannot be made.

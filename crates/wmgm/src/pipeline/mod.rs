@@ -211,13 +211,16 @@ pub trait Pipeline {
     }
 }
 
+/// Makes something of each of these pictures.
+type Make<'a, T> = &'a mut dyn FnMut(&[u64], OnStep<'_>) -> Result<Vec<T>>;
+
 /// Makes something of every picture of `options` in batches, telling `watch` how far it is, and hands it over with the
 /// picture's number.
 fn in_batches<T>(
     options: &SampleOptions,
     steps: usize,
     watch: Watch<'_>,
-    make: &mut dyn FnMut(&[u64], OnStep<'_>) -> Result<Vec<T>>,
+    make: Make<'_, T>,
     each: &mut dyn FnMut(u64, T) -> Result<()>,
 ) -> Result<()> {
     if options.batch == 0 {
