@@ -85,6 +85,23 @@ impl LowModel {
         device: &Device,
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
+        self.sample_watched(how, seed, indices, device, &|_| (), on_step)
+    }
+
+    /// As [`LowModel::sample`], showing `on_estimate` the network's idea of the clean band at every evaluation, and `on_step`
+    /// the noisy one after every step: both folded, see [`LowModel::unfolded`].
+    ///
+    /// # Errors
+    /// As [`LowModel::sample`].
+    pub fn sample_watched(
+        &self,
+        how: &SampleDefaults,
+        seed: u64,
+        indices: &[u64],
+        device: &Device,
+        on_estimate: &dyn Fn(&Tensor),
+        on_step: OnStep<'_>,
+    ) -> Result<Tensor> {
         let sampler = crate::config::check_sample(how)?;
         let sigmas = self.edm.sigmas(how.steps);
         let (channels, side) = (3 << (2 * self.fold), self.side >> self.fold);
@@ -92,10 +109,12 @@ impl LowModel {
         let x = (x * sigmas[0])?;
         let n = indices.len();
         let denoiser = |x: &Tensor, sigma: f64| {
-            self.edm.denoise(x, sigma, |input, c_noise| {
+            let clean = self.edm.denoise(x, sigma, |input, c_noise| {
                 let t = Tensor::full((c_noise * TIME_SCALE) as f32, n, input.device())?;
                 precision::computed(input, |input| self.net.forward(input, &t, None, None))
-            })
+            })?;
+            on_estimate(&clean);
+            Ok(clean)
         };
         let x = match sampler {
             Sampler::Heun => heun(&denoiser, x, &sigmas, on_step),
@@ -103,6 +122,15 @@ impl LowModel {
             Sampler::Euler => euler(&denoiser, x, &sigmas, on_step),
         }
         .map_err(candle_core::Error::from)?;
+        self.unfolded(&x)
+    }
+
+    /// Low bands (N, 3, side, side) as the network sees them, (N, 3 * 4^fold, side / 2^fold, side / 2^fold), unfolded.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn unfolded(&self, x: &Tensor) -> Result<Tensor> {
+        let n = x.dim(0)?;
         let values = x.flatten_all()?.to_vec1::<f32>()?;
         let bands = values
             .chunks_exact(3 * self.side * self.side)
@@ -111,7 +139,7 @@ impl LowModel {
         Ok(Tensor::from_vec(
             bands.concat(),
             (n, 3, self.side, self.side),
-            device,
+            x.device(),
         )?)
     }
 }
@@ -139,6 +167,22 @@ impl HighModel {
         from_level: usize,
         seed: u64,
         indices: &[u64],
+    ) -> Result<Tensor> {
+        self.details_watched(low, from_level, seed, indices, &mut |_, _| Ok(()))
+    }
+
+    /// As [`HighModel::details`], showing `each` the low band of every level below `from_level` once it is made: with its
+    /// level, standardised, and at last, as level 0, the pictures.
+    ///
+    /// # Errors
+    /// As [`HighModel::details`], errors of `each`.
+    pub fn details_watched(
+        &self,
+        low: &Tensor,
+        from_level: usize,
+        seed: u64,
+        indices: &[u64],
+        each: &mut dyn FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
         let (n, c, mut side, _) = low.dims4()?;
         if from_level == 0 || from_level > self.stats.len() || n != indices.len() {
@@ -182,7 +226,44 @@ impl HighModel {
                 .collect::<Result<_>>()?;
             side *= 2;
             low = Tensor::from_vec(merged.concat(), (n, c, side, side), &device)?;
+            each(level - 1, &low)?;
         }
         Ok(low)
+    }
+
+    /// Pictures (N, 3, H, W) of standardised low bands of `from_level` without any details: each band as the inverse
+    /// transform spreads it. Level 0 are pictures already.
+    ///
+    /// # Errors
+    /// A level out of range or shapes that do not fit.
+    pub fn without_details(&self, low: &Tensor, from_level: usize) -> Result<Tensor> {
+        let (n, c, side, _) = low.dims4()?;
+        let Some(stats) = self.stats.get(from_level.wrapping_sub(1)) else {
+            return match from_level {
+                0 => Ok(low.clone()),
+                _ => Err(Error::Argument(format!(
+                    "level {from_level} of {} does not exist",
+                    self.stats.len()
+                ))),
+            };
+        };
+        let values = low.flatten_all()?.to_vec1::<f32>()?;
+        let pictures: Vec<Vec<f32>> = values
+            .par_chunks_exact(c * side * side)
+            .map(|low| {
+                let mut low = low.to_vec();
+                stats.restore_low(&mut low);
+                (0..from_level).try_fold(low, |low, k| {
+                    let none = vec![0.0; 3 * low.len()];
+                    self.transform.merge(&low, &none, c, side << k)
+                })
+            })
+            .collect::<Result<_>>()?;
+        let size = side << from_level;
+        Ok(Tensor::from_vec(
+            pictures.concat(),
+            (n, c, size, size),
+            low.device(),
+        )?)
     }
 }

@@ -1,5 +1,6 @@
 //! The program's commands.
 
+mod analyze;
 mod device;
 #[cfg(test)]
 mod docs;
@@ -11,10 +12,12 @@ mod regenerate;
 mod sample;
 mod say;
 mod train;
+mod upscale;
 
 pub use say::warn;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::Path;
 use wmgm::error::Result;
 
 /// Fast multi-scale image generation in the wavelet domain.
@@ -37,9 +40,11 @@ pub struct Cli {
 enum Command {
     Sample(sample::SampleArgs),
     Regenerate(regenerate::RegenerateArgs),
+    Upscale(upscale::UpscaleArgs),
     Train(train::TrainArgs),
     Bundle(train::BundleArgs),
     Info(info::InfoArgs),
+    Analyze(analyze::AnalyzeArgs),
 }
 
 /// Parses a number that 0 makes no sense for.
@@ -49,6 +54,11 @@ fn at_least_1(text: &str) -> std::result::Result<usize, String> {
         Ok(n) => Ok(n),
         Err(e) => Err(format!("{e}")),
     }
+}
+
+/// Whether both paths lead to one place; one that does not exist yet is no other's.
+fn same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 impl Cli {
@@ -65,9 +75,11 @@ impl Cli {
         match self.command {
             Command::Sample(args) => args.run(),
             Command::Regenerate(args) => args.run(),
+            Command::Upscale(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Bundle(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Analyze(args) => args.run(),
         }
     }
 }

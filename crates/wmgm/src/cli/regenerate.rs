@@ -53,7 +53,7 @@ fn address(name: &Path) -> u64 {
 
 impl RegenerateArgs {
     pub fn run(self) -> Result<()> {
-        if same_place(&self.folder, &self.out) {
+        if super::same_place(&self.folder, &self.out) {
             return Err(Error::Argument(format!(
                 "--out {} is the folder of the pictures themselves, which would be overwritten; name another",
                 self.out.display()
@@ -124,9 +124,4 @@ impl RegenerateArgs {
             self.out.display()
         ))
     }
-}
-
-/// Whether both paths lead to one folder; one that does not exist yet is no other's.
-fn same_place(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

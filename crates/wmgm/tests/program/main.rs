@@ -1,5 +1,6 @@
 //! The program `wmgm` and the library behind it as their users meet them: real processes on tiny models.
 
+mod analyze;
 mod bundles;
 mod common;
 mod device;
@@ -12,3 +13,5 @@ mod outputs;
 mod regenerate;
 mod sample;
 mod train;
+mod trajectory;
+mod upscale;
