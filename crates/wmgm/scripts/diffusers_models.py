@@ -71,6 +71,13 @@ CASES = {
                  DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range",
                                prediction_type="v_prediction", clip_sample_range=1.5, timestep_spacing="linspace"), 9),
     "ddim": (DDIMPipeline, PLAIN, DDIMScheduler(clip_sample=False), 50),
+    # Steps that do not join, to another end than a clean picture, with clipping.
+    "ddim-clip": (DDIMPipeline, PLAIN, DDIMScheduler(clip_sample_range=0.5, timestep_spacing="linspace",
+                                                     set_alpha_to_one=False), 9),
+    # Noise in the last step, which is not step 0.
+    "ddpm-end": (DDPMPipeline, PLAIN, DDPMScheduler(variance_type="fixed_large", timestep_spacing="trailing"), 9),
+    "ddpm-end-learned": (DDPMPipeline, dict(PLAIN, out_channels=6),
+                         DDPMScheduler(variance_type="learned_range", timestep_spacing="leading", steps_offset=30), 9),
     # As google/ncsnpp-*.
     "ncsnpp": (ScoreSdeVePipeline, SCORE, ScoreSdeVeScheduler(num_train_timesteps=40, sigma_max=348.0), 40),
 }
@@ -143,6 +150,7 @@ def main():
     config.update(_class_name="UNet2DModel", _diffusers_version="0.1.0")
     (flat / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     scheduler = dict(DDPMScheduler(num_train_timesteps=20).config)
+    scheduler.pop("_use_default_values", None)  # a set, in any order
     scheduler.update(_class_name="DDPMScheduler", _diffusers_version="0.1.0")
     (flat / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1, sort_keys=True) + "\n")
     index = dict(_class_name="DDPMPipeline", _diffusers_version="0.1.0", scheduler=["diffusers", "DDPMScheduler"],
