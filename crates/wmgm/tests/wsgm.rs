@@ -1,4 +1,4 @@
-//! The wavelet cascade against PyTorch: committed cases of `cases/wsgm.py`, and the golden folder where there is one; its
+//! The wavelet cascade against PyTorch: committed cases of `scripts/wsgm.py`, and the golden folder where there is one; its
 //! independence of batches; what it refuses.
 
 use candle_core::{DType, Device, Tensor};

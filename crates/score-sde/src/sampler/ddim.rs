@@ -140,7 +140,9 @@ pub(crate) fn ddim_step_with(
 ) -> Result<Tensor> {
     same_shape("ddim_step", "z", z, x)?;
     let output = diffusion.model_output(model, x, t)?;
-    let clean = diffusion.p_from_output(&output, x, t, options.clip)?.pred_xstart;
+    let clean = diffusion
+        .p_from_output(&output, x, t, options.clip)?
+        .pred_xstart;
     let eps = match options.kept {
         KeptNoise::OfClipped => diffusion.eps_from_xstart(x, t, &clean)?,
         KeptNoise::OfNetwork => diffusion.eps_from_output(&output, x, t)?,

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 use score_sde::diffusion::{
-    BetaCurve, BetaSchedule, Coefficients, EndVariance, GaussianDiffusion, LossType, MeanType, Model, VarType,
-    space_timesteps, strided_bars,
+    BetaCurve, BetaSchedule, Coefficients, EndVariance, GaussianDiffusion, LossType, MeanType,
+    Model, VarType, space_timesteps, strided_bars,
 };
 use score_sde::grid::{NoiseTable, Points, TimestepSpacing, timesteps};
 use score_sde::prediction::Prediction;
