@@ -85,17 +85,17 @@ fn labelled(config: &impl Serialize, class: &str) -> Result<Value> {
 
 /// Pipeline, class and configuration of the scheduler.
 fn scheduler(config: &SgmConfig) -> Result<(&'static str, &'static str, Value)> {
-    let ddpm = |scheduler: &Scheduler| match config.sample.sampler.as_str() {
-        "ddim" => Ok((
-            "DDIMPipeline",
-            "DDIMScheduler",
-            labelled(scheduler, "DDIMScheduler")?,
-        )),
-        _ => Ok((
-            "DDPMPipeline",
-            "DDPMScheduler",
-            labelled(scheduler, "DDPMScheduler")?,
-        )),
+    let ddpm = |scheduler: &Scheduler| {
+        let (pipeline, class, other) = match config.sample.sampler.as_str() {
+            "ddim" => ("DDIMPipeline", "DDIMScheduler", "variance_type"),
+            _ => ("DDPMPipeline", "DDPMScheduler", "set_alpha_to_one"),
+        };
+        let mut value = labelled(scheduler, class)?;
+        // A field of the other scheduler, which this one warns of.
+        value
+            .as_object_mut()
+            .and_then(|fields| fields.remove(other));
+        Ok((pipeline, class, value))
     };
     match &config.process {
         ProcessConfig::Diffusers(scheduler) => ddpm(scheduler),
