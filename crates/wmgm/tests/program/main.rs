@@ -2,10 +2,12 @@
 
 mod analyze;
 mod bundles;
+mod carried;
 mod common;
 mod device;
 mod diffusers;
 mod formula;
+mod hub;
 mod import;
 mod interrupted;
 mod library;
