@@ -64,7 +64,10 @@ impl std::fmt::Debug for Kept {
 
 /// A layer's weight and bias in another type than they have, the last one asked for; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rounded(Arc<Mutex<Option<(DType, [Option<Tensor>; 2])>>>);
+pub(crate) struct Rounded(Arc<Mutex<Option<Pair>>>);
+
+/// Their type, and weights and bias in it.
+type Pair = (DType, [Option<Tensor>; 2]);
 
 impl Rounded {
     /// Weight and bias, which must be the same at every call, as `dtype`.

@@ -309,7 +309,7 @@ fn gradients(vars: &[(String, Var)], step: usize) -> GradStore {
     let parts = vars
         .iter()
         .enumerate()
-        .filter(|(i, _)| step % 2 == 0 || *i != 1);
+        .filter(|(i, _)| step.is_multiple_of(2) || *i != 1);
     let parts = parts.map(|(i, (_, v))| {
         let weights = common::wave32(v.dims(), (10 * step + i) as f64);
         let weights = weights.to_device(v.device()).unwrap();

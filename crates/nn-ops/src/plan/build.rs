@@ -110,21 +110,20 @@ fn fuse(nodes: Vec<Node>, shapes: &[Vec<usize>], uses: &[usize]) -> Result<Vec<F
                 }
             }
             Op::Affine { scale, shift, .. } if pictures => {
-                if let Some(at) = single(&mut open, uses, inputs[0]) {
-                    if let Some(Fused {
+                if let Some(at) = single(&mut open, uses, inputs[0])
+                    && let Some(Fused {
                         work: Work::Conv(conv),
                         output: out,
                         ..
                     }) = &mut all[at]
-                        && conv.residual.is_none()
-                        && conv.act == Act::None
-                        && conv.affine.is_none()
-                    {
-                        conv.affine = Some((scale, shift));
-                        *out = output;
-                        open.insert(output, at);
-                        continue;
-                    }
+                    && conv.residual.is_none()
+                    && conv.act == Act::None
+                    && conv.affine.is_none()
+                {
+                    conv.affine = Some((scale, shift));
+                    *out = output;
+                    open.insert(output, at);
+                    continue;
                 }
                 Fused {
                     work: Work::Plain(affine(scale, shift)),

@@ -1,7 +1,8 @@
 //! `wmgm upscale`.
 
+use super::device::DeviceArgs;
 use super::say::say;
-use super::{DeviceChoice, embedded, progress};
+use super::{embedded, progress};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -44,9 +45,8 @@ pub struct UpscaleArgs {
     /// Tiles made at a time.
     #[arg(long, value_name = "B", default_value_t = 4, value_parser = super::at_least_1)]
     batch: usize,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 impl UpscaleArgs {
