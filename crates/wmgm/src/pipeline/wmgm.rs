@@ -175,10 +175,14 @@ impl Pipeline for Wmgm {
         no_class(options)?;
         let (config, how) = (&self.bundle.config, self.how(options));
         let evaluations = crate::config::check_sample(&how)?.evaluations(how.steps);
-        let side = (config.size >> config.levels) >> config.fold;
+        let side = config.size >> config.levels;
+        let folded = match side >> config.fold {
+            same if same == side => String::new(),
+            less => format!(", folded to {less} x {less}"),
+        };
         Ok(Plan {
             work: format!(
-                "{evaluations} evaluations of the low band's network at {side} x {side}, {} generator passes",
+                "{evaluations} evaluations of the low band's network at {side} x {side}{folded}, {} generator passes",
                 config.levels
             ),
             sampler: how.sampler,
