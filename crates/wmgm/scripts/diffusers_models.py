@@ -52,7 +52,7 @@ CASES = {
     # Noise in the last step, which is not step 0.
     "ddpm-end": (DDPMPipeline, PLAIN, DDPMScheduler(variance_type="fixed_large", timestep_spacing="trailing"), 9),
     "ddpm-end-learned": (DDPMPipeline, dict(PLAIN, out_channels=6),
-                         DDPMScheduler(variance_type="learned_range", timestep_spacing="leading", steps_offset=30), 9),
+                         DDPMScheduler(variance_type="learned_range", timestep_spacing="trailing"), 9),
     # As google/ncsnpp-*.
     "ncsnpp": (ScoreSdeVePipeline, SCORE, ScoreSdeVeScheduler(num_train_timesteps=40, sigma_max=348.0), 40),
 }
