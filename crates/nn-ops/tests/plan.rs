@@ -46,7 +46,7 @@ fn constants(make: impl Fn(VarBuilder) -> Result<()>, seed: u64) -> VarBuilder<'
         let t = tensors.get_mut(name).unwrap();
         let shape = [&[1], t.dims()].concat();
         let wave = values(&shape, seed + i as u64).squeeze(0).unwrap();
-        *t = (t.detach() + (wave.abs().unwrap() * 0.1).unwrap()).unwrap();
+        *t = (t.detach() + (wave * 0.02).unwrap()).unwrap();
     }
     VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
@@ -239,8 +239,8 @@ fn running_statistics_that_move_make_a_new_plan() {
         .unwrap();
     let after = net.forward(&x, &e).unwrap();
     let plain = without(|| net.forward(&x, &e)).unwrap();
-    assert!(difference(&after[0], &plain[0]) < 5e-5);
-    assert!(difference(&before[0], &plain[0]) > 1e-4);
+    assert!(difference(&after[1], &plain[1]) < 5e-5);
+    assert!(difference(&before[1], &plain[1]) > 1e-3);
 }
 
 /// The same tests with the instruction sets that this processor has beside its best.
