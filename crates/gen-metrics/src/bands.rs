@@ -106,7 +106,9 @@ impl BandStatistics {
 
     /// The most levels, up to three, that pictures of `size` have; none for odd or tiny ones.
     pub fn levels_for(size: [usize; 2]) -> Option<usize> {
-        (1..=3).rev().find(|&levels| Self::new(size, levels).is_ok())
+        (1..=3)
+            .rev()
+            .find(|&levels| Self::new(size, levels).is_ok())
     }
 
     /// Pictures added so far.
@@ -140,7 +142,9 @@ impl BandStatistics {
                 .collect::<Result<Vec<_>>>()?;
             for picture in parts {
                 for (band, part) in self.bands.iter_mut().zip(picture) {
-                    part.bins.iter().for_each(|&b| band.histogram[usize::from(b)] += 1);
+                    part.bins
+                        .iter()
+                        .for_each(|&b| band.histogram[usize::from(b)] += 1);
                     let sums = band.moments.iter_mut().zip(part.moments);
                     sums.for_each(|(sum, v)| *sum += v);
                     let sums = band.rings.iter_mut().zip(part.rings);
@@ -185,7 +189,10 @@ impl BandStatistics {
                 self.size, self.levels, reference.size, reference.levels
             )));
         }
-        for (what, set) in [("the samples", self), ("the reference's pictures", reference)] {
+        for (what, set) in [
+            ("the samples", self),
+            ("the reference's pictures", reference),
+        ] {
             if set.pictures == 0 {
                 return Err(Error::TooFew {
                     metric: "wavelet bands",
@@ -235,8 +242,10 @@ impl Band {
             let mut x: Vec<Complex<f64>> =
                 plane.iter().map(|&v| Complex::new(v.into(), 0.0)).collect();
             rows.process(&mut x);
-            let mut turned: Vec<Complex<f64>> =
-                (0..w).flat_map(|c| (0..h).map(move |r| (r, c))).map(|(r, c)| x[r * w + c]).collect();
+            let mut turned: Vec<Complex<f64>> = (0..w)
+                .flat_map(|c| (0..h).map(move |r| (r, c)))
+                .map(|(r, c)| x[r * w + c])
+                .collect();
             columns.process(&mut turned);
             for (i, v) in turned.iter().enumerate() {
                 let ring = radius(i % h, h).hypot(radius(i / h, w)).round_ties_even() as usize;
@@ -271,7 +280,11 @@ impl Band {
 
 /// The signed frequency of place `i` of `n`.
 fn radius(i: usize, n: usize) -> f64 {
-    if i < n.div_ceil(2) { i as f64 } else { i as f64 - n as f64 }
+    if i < n.div_ceil(2) {
+        i as f64
+    } else {
+        i as f64 - n as f64
+    }
 }
 
 /// KL(p || q) of two histograms over the same bins, which are merged by the shares of `p`.

@@ -22,7 +22,11 @@ pub struct Diversity {
 ///
 /// # Errors
 /// [`Error::TooFew`] below two pairs; pairs of different sizes.
-pub fn lpips_diversity(net: &Lpips, pairs: &[[Picture<'_>; 2]], device: &Device) -> Result<Diversity> {
+pub fn lpips_diversity(
+    net: &Lpips,
+    pairs: &[[Picture<'_>; 2]],
+    device: &Device,
+) -> Result<Diversity> {
     if pairs.len() < 2 {
         return Err(Error::TooFew {
             metric: "LPIPS diversity",

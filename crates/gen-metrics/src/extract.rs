@@ -110,10 +110,9 @@ impl Extractor {
     pub fn open(network: Network, resize: Resize, file: &Path, device: &Device) -> Result<Self> {
         let (found, origin) = weights::open(file, device)?;
         Self::new(network, resize, found.builder(device), origin, device).map_err(|e| match e {
-            Error::Candle(e) => Error::file(
-                file,
-                format!("not the weights of {}: {e}", network.name()),
-            ),
+            Error::Candle(e) => {
+                Error::file(file, format!("not the weights of {}: {e}", network.name()))
+            }
             other => other,
         })
     }

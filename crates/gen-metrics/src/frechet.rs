@@ -30,7 +30,9 @@ impl Gaussian {
         }
         let mut mean = vec![0.0; d];
         for row in features.rows() {
-            mean.iter_mut().zip(row).for_each(|(m, &v)| *m += f64::from(v));
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(m, &v)| *m += f64::from(v));
         }
         mean.iter_mut().for_each(|m| *m /= n as f64);
         let mut centred = features.wide();
@@ -121,7 +123,12 @@ pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64> {
             dim_b: b.dim(),
         });
     }
-    let apart: f64 = a.mean.iter().zip(&b.mean).map(|(a, b)| (a - b).powi(2)).sum();
+    let apart: f64 = a
+        .mean
+        .iter()
+        .zip(&b.mean)
+        .map(|(a, b)| (a - b).powi(2))
+        .sum();
     let trace = |s: &[f64]| -> f64 { s.iter().step_by(d + 1).sum() };
     let root = linalg::root(OP, &a.covariance, d)?;
     // Both factors are symmetric, so products with rows are products with columns.

@@ -44,7 +44,11 @@ pub struct KernelDistance {
 /// # Errors
 /// [`Error::TooFew`] if a subset is larger than a set or smaller than 2, [`Error::Dims`], [`Error::Argument`] without
 /// subsets.
-pub fn kernel_distance(a: &Features, b: &Features, options: KernelOptions) -> Result<KernelDistance> {
+pub fn kernel_distance(
+    a: &Features,
+    b: &Features,
+    options: KernelOptions,
+) -> Result<KernelDistance> {
     Features::same_space("kernel distance", a, b)?;
     let KernelOptions {
         subsets,

@@ -66,7 +66,12 @@ pub(crate) fn root(op: &'static str, a: &[f64], n: usize) -> Result<Vec<f64>> {
     Ok(products(&scaled, &scaled, n))
 }
 
-fn solve(op: &'static str, a: &[f64], n: usize, vectors: Option<MatMut<'_, f64>>) -> Result<Vec<f64>> {
+fn solve(
+    op: &'static str,
+    a: &[f64],
+    n: usize,
+    vectors: Option<MatMut<'_, f64>>,
+) -> Result<Vec<f64>> {
     let wanted = match vectors {
         Some(_) => ComputeEigenvectors::Yes,
         None => ComputeEigenvectors::No,

@@ -30,7 +30,11 @@ fn check(network: Network, resize: Resize, name: &str) {
 
 #[test]
 fn inception_is_pytorch_fids() {
-    check(Network::InceptionV3, Resize::Bilinear, "inception_pytorch_fid");
+    check(
+        Network::InceptionV3,
+        Resize::Bilinear,
+        "inception_pytorch_fid",
+    );
 }
 
 #[test]
@@ -40,7 +44,11 @@ fn inception_with_clean_fids_resize() {
 
 #[test]
 fn efficientnet_is_that_of_its_package() {
-    check(Network::EfficientNetLite0, Resize::Bicubic, "efficientnet_lite0");
+    check(
+        Network::EfficientNetLite0,
+        Resize::Bicubic,
+        "efficientnet_lite0",
+    );
 }
 
 #[test]
@@ -50,7 +58,10 @@ fn a_picture_has_the_same_features_in_any_company_and_on_any_number_of_threads()
     let alone = extract(network, Resize::Bicubic, &[1]);
     assert_eq!(all[1280..2560], alone[..]);
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         let again = pool.install(|| extract(network, Resize::Bicubic, &[0, 1, 2]));
         assert_eq!(all, again, "{threads} threads");
     }
@@ -63,7 +74,9 @@ fn lpips_is_that_of_its_package() {
         let planes: Vec<f32> = (0..3)
             .flat_map(|c| {
                 let bytes = picture(n, 48, 48).into_iter().skip(c).step_by(3);
-                bytes.map(|u| f32::from(u) / 127.5 - 1.0).collect::<Vec<_>>()
+                bytes
+                    .map(|u| f32::from(u) / 127.5 - 1.0)
+                    .collect::<Vec<_>>()
             })
             .collect();
         Tensor::from_vec(planes, (1, 3, 48, 48), &Device::Cpu).unwrap()
@@ -72,8 +85,15 @@ fn lpips_is_that_of_its_package() {
     let want = case("networks.json")["lpips"].as_f64().unwrap();
     let found = net.distance(&a, &b).unwrap().to_vec1::<f32>().unwrap();
     let off = (f64::from(found[0]) - want).abs();
-    assert!(want > 0.0 && off < 1e-4 * want, "{} is not {want}", found[0]);
-    assert_eq!(net.distance(&a, &a).unwrap().to_vec1::<f32>().unwrap(), [0.0]);
+    assert!(
+        want > 0.0 && off < 1e-4 * want,
+        "{} is not {want}",
+        found[0]
+    );
+    assert_eq!(
+        net.distance(&a, &a).unwrap().to_vec1::<f32>().unwrap(),
+        [0.0]
+    );
 }
 
 #[test]
@@ -103,5 +123,17 @@ fn names_tell_what_a_number_is() {
         (Network::EfficientNetLite0, origin(real)),
     ] {
         assert!(name(network, Resize::Bilinear, origin).starts_with("Frechet distance ("));
+    }
+}
+
+#[test]
+fn files_that_hold_no_weights_are_named() {
+    use gen_metrics::weights::{Package, convert};
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    for package in [Package::Lpips, Package::EfficientNetLite0] {
+        for name in ["metrics.json", "stats_compressed.npz", "missing.whl"] {
+            let error = convert(package, &folder.join(name)).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
     }
 }

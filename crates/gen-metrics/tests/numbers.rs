@@ -70,7 +70,10 @@ fn manifolds_are_prdcs() {
         assert!(worst(found, &want) < 1e-12, "{found:?} {want:?}");
     }
     let same = manifold(&a, &a, 3).unwrap();
-    assert_eq!((same.precision, same.recall, same.coverage), (1.0, 1.0, 1.0));
+    assert_eq!(
+        (same.precision, same.recall, same.coverage),
+        (1.0, 1.0, 1.0)
+    );
 }
 
 #[test]
@@ -120,7 +123,12 @@ fn band_distances_are_those_of_pywavelets_and_numpy() {
         let off = (found.kl - want["kl"].as_f64().unwrap()).abs();
         assert!(off < 5e-3, "{name}: kl {} {}", found.kl, want["kl"]);
         let off = (found.spectrum_db - want["spectrum_db"].as_f64().unwrap()).abs();
-        assert!(off < 1e-3, "{name}: {} {}", found.spectrum_db, want["spectrum_db"]);
+        assert!(
+            off < 1e-3,
+            "{name}: {} {}",
+            found.spectrum_db,
+            want["spectrum_db"]
+        );
         let std = [found.std, found.reference_std];
         assert!(worst(std, &numbers(&want["std"])) < 1e-5, "{name}");
     }
@@ -137,7 +145,10 @@ fn statistics_of_pytorch_fid_are_read_and_come_back() {
         assert_eq!((&found.features, &found.space), (&None, &None));
         let off = worst(found.gaussian.mean().to_vec(), want.gaussian.mean());
         assert!(off < bound, "{name} {off}");
-        let off = worst(found.gaussian.covariance().to_vec(), want.gaussian.covariance());
+        let off = worst(
+            found.gaussian.covariance().to_vec(),
+            want.gaussian.covariance(),
+        );
         assert!(off < bound, "{name} {off}");
     }
     let name = std::path::Path::new("written");
@@ -177,17 +188,25 @@ fn what_cannot_be_measured_is_said() {
     assert!(dims(manifold(&a, &narrow, 3).unwrap_err()));
     let (g, h) = (Gaussian::of(&a).unwrap(), Gaussian::of(&narrow).unwrap());
     let error = frechet_distance(&g, &h).unwrap_err();
-    assert!(error.to_string().contains("16") && error.to_string().contains('5'), "{error}");
+    assert!(
+        error.to_string().contains("16") && error.to_string().contains('5'),
+        "{error}"
+    );
     let few = |e: Error| matches!(e, Error::TooFew { .. });
     assert!(few(Gaussian::of(&a.head(1)).unwrap_err()));
     assert!(few(mmd2(&a, &b.head(1)).unwrap_err()));
     assert!(few(manifold(&a.head(3), &b, 3).unwrap_err()));
-    assert!(few(kernel_distance(&a, &b, KernelOptions::default()).unwrap_err()));
+    assert!(few(
+        kernel_distance(&a, &b, KernelOptions::default()).unwrap_err()
+    ));
     let options = KernelOptions {
         subsets: 0,
         ..KernelOptions::default()
     };
-    assert!(matches!(kernel_distance(&a, &b, options), Err(Error::Argument(_))));
+    assert!(matches!(
+        kernel_distance(&a, &b, options),
+        Err(Error::Argument(_))
+    ));
     assert!(matches!(manifold(&a, &b, 0), Err(Error::Argument(_))));
     let error = Features::new(vec![0.0, 1.0, 2.0, f32::NAN], 2).unwrap_err();
     assert!(error.to_string().contains("row 1, column 1"), "{error}");
@@ -205,7 +224,9 @@ fn what_cannot_be_measured_is_said() {
     let other = picture(0, 16, 8);
     assert!(bands.add(&[Picture::new(16, 8, &other).unwrap()]).is_err());
     // Pictures of one colour differ in nothing.
-    bands.add(&[Picture::new(8, 8, &[77; 192]).unwrap()]).unwrap();
+    bands
+        .add(&[Picture::new(8, 8, &[77; 192]).unwrap()])
+        .unwrap();
     let same = bands.distances(&bands).unwrap();
     assert!(same.iter().all(|b| b.kl == 0.0 && b.spectrum_db == 0.0));
 }

@@ -5,10 +5,10 @@
 //! all others are a matrix product per picture. Elsewhere, and
 //! on request ([`crate::path`]), candle's operator.
 
-use crate::cpu::{depthwise, direct};
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
 use crate::cpu::winograd;
+use crate::cpu::{depthwise, direct};
 use crate::kept::Kept;
 use crate::path::{self, Path};
 use crate::storage::{cpu_slice, with_slice};

@@ -44,14 +44,26 @@ const EPS: f64 = 1e-3;
 const RELU6: Option<f32> = Some(6.0);
 
 impl Block {
-    fn new(ci: usize, co: usize, k: usize, stride: usize, expansion: usize, vb: VarBuilder) -> Result<Self> {
+    fn new(
+        ci: usize,
+        co: usize,
+        k: usize,
+        stride: usize,
+        expansion: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let wide = ci * expansion;
         let conv = |name: &str, norm: &str, shape: Shape, relu| {
             Conv::normalised(shape, EPS, relu, vb.pp(name), vb.pp(norm))
         };
         let expand = match expansion {
             1 => None,
-            _ => Some(conv("_expand_conv", "_bn0", Shape::new(ci, wide, [1, 1]), RELU6)?),
+            _ => Some(conv(
+                "_expand_conv",
+                "_bn0",
+                Shape::new(ci, wide, [1, 1]),
+                RELU6,
+            )?),
         };
         let filter = Shape::new(wide, wide, [k, k])
             .depthwise()
@@ -111,7 +123,10 @@ impl Module for EfficientNetLite0 {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (_, c, h, w) = x.dims4()?;
         if c != 3 || h * w == 0 {
-            bail!("EfficientNet-Lite0: expected (N, 3, {SIZE}, {SIZE}), got {:?}", x.shape())
+            bail!(
+                "EfficientNet-Lite0: expected (N, 3, {SIZE}, {SIZE}), got {:?}",
+                x.shape()
+            )
         }
         let x = self.stem.forward(x)?;
         let x = self.blocks.iter().try_fold(x, |x, b| b.forward(&x))?;

@@ -91,7 +91,10 @@ impl Builder<'_> {
     fn b(&self, ci: usize) -> Result<Block> {
         let mut double = self.chain(
             ci,
-            &[("branch3x3dbl_1", 64, [1, 1]), ("branch3x3dbl_2", 96, [3, 3])],
+            &[
+                ("branch3x3dbl_1", 64, [1, 1]),
+                ("branch3x3dbl_2", 96, [3, 3]),
+            ],
         )?;
         double.push(self.halving("branch3x3dbl_3", 96, 96)?);
         Block::new([
@@ -159,7 +162,10 @@ impl Builder<'_> {
             fork(
                 self.chain(
                     ci,
-                    &[("branch3x3dbl_1", 448, [1, 1]), ("branch3x3dbl_2", 384, [3, 3])],
+                    &[
+                        ("branch3x3dbl_1", 448, [1, 1]),
+                        ("branch3x3dbl_2", 384, [3, 3]),
+                    ],
                 )?,
                 "branch3x3dbl_3a",
                 "branch3x3dbl_3b",
@@ -238,7 +244,10 @@ impl Module for InceptionV3 {
         let (_, c, h, w) = x.dims4()?;
         // 75 is what survives all that halves a picture.
         if c != 3 || h < 75 || w < 75 {
-            bail!("Inception-v3: expected (N, 3, {SIZE}, {SIZE}), got {:?}", x.shape())
+            bail!(
+                "Inception-v3: expected (N, 3, {SIZE}, {SIZE}), got {:?}",
+                x.shape()
+            )
         }
         let x = run(&self.stem[..3], x)?;
         let x = run(&self.stem[3..], &Pool::Max.of3(&x, 2, 0)?)?;

@@ -43,9 +43,7 @@ impl Lpips {
     /// # Errors
     /// Another shape.
     pub fn features(&self, x: &Tensor) -> Result<LpipsFeatures> {
-        let constant = |values: [f32; 3]| {
-            Tensor::new(&values, x.device())?.reshape((1, 3, 1, 1))
-        };
+        let constant = |values: [f32; 3]| Tensor::new(&values, x.device())?.reshape((1, 3, 1, 1));
         let x = x
             .broadcast_sub(&constant(SHIFT)?)?
             .broadcast_div(&constant(SCALE)?)?;
@@ -67,7 +65,11 @@ impl Lpips {
         let mut total: Option<Tensor> = None;
         for ((a, b), lin) in a.0.iter().zip(&b.0).zip(&self.lins) {
             if a.dims() != b.dims() {
-                bail!("LPIPS: pictures of different shapes, {:?} and {:?} in a layer", a.dims(), b.dims())
+                bail!(
+                    "LPIPS: pictures of different shapes, {:?} and {:?} in a layer",
+                    a.dims(),
+                    b.dims()
+                )
             }
             let layer = (a - b)?
                 .sqr()?

@@ -55,7 +55,9 @@ impl Op {
             }
             Pool::Mean => {
                 let inside = padded(&x.ones_like()?)?.avg_pool2d_with_stride(3, self.stride)?;
-                padded(x)?.avg_pool2d_with_stride(3, self.stride)?.div(&inside)
+                padded(x)?
+                    .avg_pool2d_with_stride(3, self.stride)?
+                    .div(&inside)
             }
         }
     }
@@ -87,7 +89,8 @@ impl CustomOp1 for Op {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (CpuStorage::F32(x), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+        let (CpuStorage::F32(x), Some((start, end))) = (storage, layout.contiguous_offsets())
+        else {
             bail!("pool3: expected contiguous f32 values")
         };
         let (n, c, h, w) = layout.shape().dims4()?;

@@ -51,7 +51,10 @@ impl Vgg16 {
     pub fn slices(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         let (_, c, h, w) = x.dims4()?;
         if c != 3 || h < 16 || w < 16 {
-            bail!("VGG16: expected (N, 3, H, W) of at least 16 x 16, got {:?}", x.shape())
+            bail!(
+                "VGG16: expected (N, 3, H, W) of at least 16 x 16, got {:?}",
+                x.shape()
+            )
         }
         let mut out: Vec<Tensor> = Vec::with_capacity(self.slices.len());
         for slice in &self.slices {

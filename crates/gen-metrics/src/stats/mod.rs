@@ -58,8 +58,8 @@ impl Statistics {
                 format!("has {length} bytes, at most {MAX_FILE} are read"),
             ));
         }
-        let bytes = std::fs::read(path)
-            .map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+        let bytes =
+            std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
         Self::from_bytes(path, bytes)
     }
 
@@ -104,7 +104,10 @@ impl Statistics {
                 if dim != gaussian.dim() {
                     return Err(Error::file(
                         name,
-                        format!("features of {dim} dimensions beside a mean of {}", gaussian.dim()),
+                        format!(
+                            "features of {dim} dimensions beside a mean of {}",
+                            gaussian.dim()
+                        ),
                     ));
                 }
                 Some(features)
@@ -165,7 +168,12 @@ fn values(file: &Checkpoint, name: &str, rank: usize, dtype: DType) -> Result<Te
     let stored: Option<&StoredTensor> = file.get(name);
     let tensor = match stored {
         Some(_) => file.tensor(name, &Device::Cpu)?,
-        None => return Err(Error::file(file.path(), format!("tensor {name} is missing"))),
+        None => {
+            return Err(Error::file(
+                file.path(),
+                format!("tensor {name} is missing"),
+            ));
+        }
     };
     if tensor.rank() != rank || tensor.dtype() != dtype {
         return Err(Error::file(

@@ -40,7 +40,11 @@ fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Vec<f64>), String> {
             let (length, rest) = rest.split_first_chunk().ok_or_else(cut)?;
             (u32::from_le_bytes(*length) as usize, rest)
         }
-        other => return Err(format!("version {other} of numpy's format; 1 to 3 are read")),
+        other => {
+            return Err(format!(
+                "version {other} of numpy's format; 1 to 3 are read"
+            ));
+        }
     };
     let (header, data) = rest.split_at_checked(length).ok_or_else(cut)?;
     let header = std::str::from_utf8(header).map_err(|_| "the header is no text")?;
@@ -78,7 +82,12 @@ fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Vec<f64>), String> {
         ));
     }
     let values: Vec<f64> = match size {
-        8 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        8 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b))
+            .collect(),
         _ => {
             let each = data.as_chunks().0.iter();
             each.map(|b| f64::from(f32::from_le_bytes(*b))).collect()

@@ -75,7 +75,12 @@ fn efficientnet(file: &Checkpoint) -> Result<HashMap<String, Tensor>> {
     let wanted = |name: &str| !name.starts_with("_fc.") && !name.ends_with(".num_batches_tracked");
     file.names()
         .filter(|name| wanted(name))
-        .map(|name| Ok((name.to_owned(), file.tensor(name, &Device::Cpu)?.to_dtype(DType::F32)?)))
+        .map(|name| {
+            Ok((
+                name.to_owned(),
+                file.tensor(name, &Device::Cpu)?.to_dtype(DType::F32)?,
+            ))
+        })
         .collect()
 }
 

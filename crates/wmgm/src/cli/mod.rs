@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod docs;
 mod embedded;
+mod eval;
 mod info;
 mod place;
 mod progress;
@@ -38,6 +39,7 @@ enum Command {
     Regenerate(regenerate::RegenerateArgs),
     Train(train::TrainArgs),
     Bundle(train::BundleArgs),
+    Eval(eval::EvalArgs),
     Info(info::InfoArgs),
 }
 
@@ -112,6 +114,7 @@ impl Cli {
             Command::Regenerate(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Bundle(args) => args.run(),
+            Command::Eval(args) => args.run(),
             Command::Info(args) => args.run(),
         }
     }

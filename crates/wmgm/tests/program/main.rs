@@ -3,6 +3,7 @@
 mod bundles;
 mod common;
 mod diffusers;
+mod eval;
 mod formula;
 mod import;
 mod interrupted;
