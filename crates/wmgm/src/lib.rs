@@ -19,5 +19,5 @@ pub mod wsgm;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
-pub use pipeline::{Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
+pub use pipeline::{Diffused, Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
 pub use wsgm::Wsgm;

@@ -1,9 +1,18 @@
 //! What a user writes (a training configuration in TOML) and what a bundle records (`config.json`).
 
 mod check;
+mod diffused;
+mod run;
 
-pub(crate) use check::{check_edm, check_fold, check_generator, check_sample, check_unet};
+pub(crate) use check::{
+    check_band, check_edm, check_fold, check_generator, check_sample, check_unet,
+};
 
+pub use diffused::DiffusedConfig;
+pub(crate) use diffused::{channels, check_steps};
+pub use run::RunConfig;
+
+use crate::bundle::Kind;
 use crate::error::{Error, Result};
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
 use score_sde::{Edm, UNetConfig};
@@ -42,19 +51,22 @@ pub struct TrainConfig {
     /// How often things are saved and shown.
     #[serde(default)]
     pub report: ReportConfig,
+    /// `wmgm`, which need not be said.
+    #[serde(default, skip_serializing_if = "Kind::is_wmgm")]
+    pub kind: Kind,
 }
 
 fn haar() -> String {
     "haar".into()
 }
 
-/// Training of the low band's score network.
+/// Training of a band's score network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LowConfig {
     /// The network.
     pub unet: UNetConfig,
-    /// How often the low band is folded, a Haar transform turning 2 x 2 pixels into 4 channels, before the network sees
+    /// How often the band is folded, a Haar transform turning 2 x 2 pixels into 4 channels, before the network sees
     /// it: each time a quarter of the work for the same band.
     #[serde(default)]
     pub fold: usize,

@@ -21,7 +21,8 @@ const STRENGTH: u32 = 14;
 const LOW_NOISE: u32 = 15;
 
 /// Both networks and all that trains them.
-pub(super) struct High {
+pub(super) struct High<'a> {
+    config: &'a TrainConfig,
     g_params: Params,
     d_params: Params,
     buffers: Params,
@@ -52,8 +53,8 @@ impl Examples {
     }
 }
 
-impl High {
-    pub(super) fn new(cfg: &TrainConfig, device: &Device) -> Result<Self> {
+impl<'a> High<'a> {
+    pub(super) fn new(cfg: &'a TrainConfig, device: &Device) -> Result<Self> {
         let (h, o) = (&cfg.high, &cfg.high.optim);
         let (g_params, d_params, buffers) = (
             Params::new(cfg.seed),
@@ -71,6 +72,7 @@ impl High {
             weight_decay: o.weight_decay,
         };
         Ok(Self {
+            config: cfg,
             g_adam: AdamW::new(g_params.named(), adam(o.lr))?,
             d_adam: AdamW::new(d_params.named(), adam(h.discriminator_lr))?,
             ema: Ema::new(g_params.named(), o.ema)?,
@@ -84,7 +86,7 @@ impl High {
 
     /// Low band, details and noise of every level for the pictures of a step.
     fn examples(&self, run: &Run<'_>, step: u64) -> Result<Vec<Examples>> {
-        let cfg = run.config;
+        let cfg = self.config;
         let batch = cfg.high.optim.batch;
         let picks = run.batch(step, batch);
         let pyramids = run.data.pyramids(&picks, |i| {
@@ -173,8 +175,10 @@ fn value(t: &Tensor) -> Result<f64> {
     Ok(t.to_dtype(DType::F64)?.to_scalar::<f64>()?)
 }
 
-impl Stage for High {
-    const NAME: &'static str = "high";
+impl Stage for High<'_> {
+    fn name(&self) -> &'static str {
+        "high"
+    }
 
     fn parts(&mut self) -> Vec<Part<'_>> {
         vec![
@@ -195,7 +199,7 @@ impl Stage for High {
     }
 
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
-        let cfg = &run.config.high;
+        let cfg = &self.config.high;
         let examples = self.examples(run, step)?;
         let fakes = examples
             .iter()
@@ -238,7 +242,7 @@ impl Stage for High {
         let (d, a, l) = (value(&d_loss)?, value(&adversarial)?, value(&distance)?);
         if ![d, a, l].iter().all(|v| v.is_finite()) {
             return Err(Error::Diverged {
-                stage: "high",
+                stage: self.name(),
                 step,
                 what: "a loss",
             });
@@ -258,7 +262,7 @@ impl Stage for High {
     fn preview(&self, run: &Run<'_>) -> Result<RgbImage> {
         let vb = VarBuilder::from_tensors(self.weights()?, DType::F32, run.device);
         let model = HighModel {
-            generator: DetailGenerator::new(run.config.high.generator.clone(), vb)?,
+            generator: DetailGenerator::new(self.config.high.generator.clone(), vb)?,
             stats: run.data.stats.clone(),
             transform: run.data.transform.clone(),
         };
@@ -268,18 +272,16 @@ impl Stage for High {
         for &pick in &picks {
             pictures.push(run.data.set.picture(pick)?);
         }
-        let levels = run.config.levels;
-        let side = run.config.size >> levels;
+        let levels = self.config.levels;
+        let side = run.size >> levels;
         let mut low = Vec::new();
         for &pick in &picks {
-            let mut band = vec![0f32; 3 * side * side];
-            run.data.low_band(pick, false, &mut band);
-            low.extend(band);
+            low.extend(run.data.low_band(pick, false));
         }
         let low = Tensor::from_vec(low, (picks.len(), 3, side, side), run.device)?;
         let indices: Vec<u64> = (0..picks.len() as u64).collect();
-        let made = model.details(&low, levels, run.config.seed, &indices)?;
-        let size = run.config.size as u32;
+        let made = model.details(&low, levels, run.seed, &indices)?;
+        let size = run.size as u32;
         pictures.extend(picture::from_values(
             &made.flatten_all()?.to_vec1::<f32>()?,
             size,

@@ -2,6 +2,7 @@
 
 mod bundles;
 mod common;
+mod diffused;
 mod diffusers;
 mod formula;
 mod import;
