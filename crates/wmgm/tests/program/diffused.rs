@@ -132,7 +132,7 @@ fn cost(at: &Path, sampler: &str, steps: usize) -> Cost {
 fn a_diffusion_on_pixels() {
     let folder = started(SGM);
     let at = folder.path();
-    let short = SGM.replace("steps = 20", "steps = 9");
+    let short = SGM.replace("steps = 20", "steps = 10");
     fs::write(at.join("short.toml"), short).unwrap();
     let mut first = wmgm(
         at,
