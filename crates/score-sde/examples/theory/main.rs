@@ -3,15 +3,13 @@
 //! `cargo run -p score-sde --example theory -- FOLDER` prints the tables and writes the plots of docs/theory.md to FOLDER
 //! (target/theory if none is given).
 
-mod plot;
-
-use plot::{Chart, Curve};
+use charts::{Axis, Chart, Curve, Line};
 use score_sde::error::Result;
 use score_sde::theory::{
     Field, HAAR, Spectrum, Steps, Terms, first_order, outcome, power_fit, printed_order,
     steps_needed,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A spectrum's name and how it follows from its condition number.
 type Family = (&'static str, fn(f64) -> Result<Spectrum>);
@@ -37,11 +35,23 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or("target/theory".into()));
     std::fs::create_dir_all(&folder)?;
     first_orders()?;
-    plot::draw(&folder.join("theory-terms.png"), &terms()?)?;
-    plot::draw(&folder.join("theory-kappa.png"), &steps_of_kappa()?)?;
-    plot::draw(&folder.join("theory-pictures.png"), &pictures()?)?;
+    draw(&folder.join("theory-terms.png"), &terms()?)?;
+    draw(&folder.join("theory-kappa.png"), &steps_of_kappa()?)?;
+    draw(&folder.join("theory-pictures.png"), &pictures()?)?;
     println!("\nplots: {}", folder.display());
     Ok(())
+}
+
+/// Writes a chart, whole or not at all.
+fn draw(path: &Path, chart: &Chart) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let part = path.with_extension("png.tmp");
+    std::fs::write(&part, charts::png(std::slice::from_ref(chart), 1)?)?;
+    std::fs::rename(part, path)?;
+    Ok(())
+}
+
+fn line(dashed: bool) -> Line {
+    if dashed { Line::Dashed } else { Line::Marked }
 }
 
 fn first_orders() -> Result<()> {
@@ -99,7 +109,7 @@ fn terms() -> Result<Chart> {
         .collect();
     let curve = |name: &str, g: &dyn Fn(&Terms) -> f64| Curve {
         name: name.into(),
-        dashed: !name.starts_with("exact"),
+        line: line(!name.starts_with("exact")),
         points: steps
             .iter()
             .map(|&n| (1.5 / n as f64, g(&Terms::new(&spectrum, 1.5, n))))
@@ -108,8 +118,8 @@ fn terms() -> Result<Chart> {
     };
     Ok(Chart {
         title: "two eigenvalues, kappa = 10, T = 1.5".into(),
-        x: "delta".into(),
-        y: "nats".into(),
+        x: Axis::log("delta"),
+        y: Axis::log("nats"),
         curves: vec![
             curve("exact KL", &|t| t.kl),
             curve("exact, steps alone", &|t| t.step),
@@ -118,6 +128,7 @@ fn terms() -> Result<Chart> {
             curve("E_delta, printed", &|t| t.theorem_step_printed),
             curve("E_T", &|t| t.theorem_horizon),
         ],
+        ..Chart::default()
     })
 }
 
@@ -174,7 +185,7 @@ fn steps_of_kappa() -> Result<Chart> {
             println!("| N ~ kappa^ | | {} | |", fits.join(" | "));
             curves.push(Curve {
                 name: format!("{name}, {scope}"),
-                dashed: false,
+                line: Line::Marked,
                 points: column(2),
             });
         }
@@ -183,14 +194,15 @@ fn steps_of_kappa() -> Result<Chart> {
     let (x0, y0) = curves[0].points[0];
     curves.push(Curve {
         name: "the bound's kappa^3".into(),
-        dashed: true,
+        line: Line::Dashed,
         points: [1.0, 4.0, 16.0].map(|r| (x0 * r, y0 * r.powi(3))).into(),
     });
     Ok(Chart {
         title: "steps for a divergence of 0.001 nats".into(),
-        x: "kappa".into(),
-        y: "steps".into(),
+        x: Axis::log("kappa"),
+        y: Axis::log("steps"),
         curves,
+        ..Chart::default()
     })
 }
 
@@ -267,7 +279,7 @@ fn pictures() -> Result<Chart> {
             for (k, name) in names.into_iter().enumerate() {
                 curves.push(Curve {
                     name: name.into(),
-                    dashed: k == 2,
+                    line: line(k == 2),
                     points: columns[2 * k + 1].clone(),
                 });
             }
@@ -275,9 +287,10 @@ fn pictures() -> Result<Chart> {
     }
     Ok(Chart {
         title: "steps for 0.001 nats per pixel, spectrum 1/|w|^2".into(),
-        x: "pixels a side".into(),
-        y: "steps".into(),
+        x: Axis::log("pixels a side"),
+        y: Axis::log("steps"),
         curves,
+        ..Chart::default()
     })
 }
 
