@@ -4,6 +4,7 @@
 
 pub mod bands;
 pub mod bundle;
+pub mod compare;
 pub mod config;
 pub mod data;
 pub mod error;

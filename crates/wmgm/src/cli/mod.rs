@@ -1,5 +1,6 @@
 //! The program's commands.
 
+mod compare;
 #[cfg(test)]
 mod docs;
 mod embedded;
@@ -37,6 +38,7 @@ enum Command {
     Sample(sample::SampleArgs),
     Regenerate(regenerate::RegenerateArgs),
     Train(train::TrainArgs),
+    Compare(compare::CompareArgs),
     Bundle(train::BundleArgs),
     Info(info::InfoArgs),
 }
@@ -111,6 +113,7 @@ impl Cli {
             Command::Sample(args) => args.run(),
             Command::Regenerate(args) => args.run(),
             Command::Train(args) => args.run(),
+            Command::Compare(args) => args.run(),
             Command::Bundle(args) => args.run(),
             Command::Info(args) => args.run(),
         }

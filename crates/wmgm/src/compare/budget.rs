@@ -116,7 +116,9 @@ pub(super) fn spend(
         RunConfig::Diffused(c) => {
             c.low.optim.steps = steps[0];
             let details = c.details.iter_mut().rev();
-            details.zip(&steps[1..]).for_each(|(d, s)| d.optim.steps = *s);
+            details
+                .zip(&steps[1..])
+                .for_each(|(d, s)| d.optim.steps = *s);
         }
     }
     Ok(())

@@ -41,6 +41,10 @@ fn batch() -> usize {
     16
 }
 
+fn whole() -> f64 {
+    1.0
+}
+
 fn sheet() -> usize {
     16
 }
@@ -56,6 +60,9 @@ pub struct ModelConfig {
     /// Whether it is an ablation: judged at the passes of the sheets alone, and listed apart.
     #[serde(default)]
     pub ablation: bool,
+    /// Its part of the budget: less than 1 for short ablations.
+    #[serde(default = "whole")]
+    pub scale: f64,
     /// How the budget is shared by the stages, in the order of training; equally unless given.
     #[serde(default)]
     pub shares: Vec<f64>,
@@ -77,6 +84,11 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// The names of the run's stages.
+    pub(super) fn stages(&self) -> Vec<&'static str> {
+        crate::train::stages(&self.run)
+    }
+
     /// The training configuration as text: what says whether a run is of this configuration.
     pub(super) fn text(&self) -> Result<String> {
         toml::to_string(&self.run.value()?).map_err(|e| Error::Argument(e.to_string()))
@@ -139,6 +151,12 @@ impl CompareConfig {
                     "the model {name:?} cannot be named so: up to 64 letters, digits, - and _, and not points"
                 ));
             }
+            if !(1e-6..=1.0).contains(&model.scale) {
+                return Err(format!(
+                    "the model {name}: scale is {}, it must be 1e-6 to 1",
+                    model.scale
+                ));
+            }
             if !names.insert(name) {
                 return Err(format!("two models are named {name:?}"));
             }
@@ -167,7 +185,7 @@ impl CompareConfig {
             merge(&mut table, &model.set);
             let text = toml::to_string(&table).map_err(|e| bad(e.to_string()))?;
             let mut run = RunConfig::parse(&text).map_err(bad)?;
-            spend(&mut run, self.multiply_adds, &model.shares).map_err(bad)?;
+            spend(&mut run, self.multiply_adds * model.scale, &model.shares).map_err(bad)?;
             if let Some(first) = planned.first()
                 && first.run.size() != run.size()
             {

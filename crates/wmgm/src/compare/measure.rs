@@ -87,9 +87,16 @@ impl BandDistance {
         }
         match self.levels {
             0 => bands.push(pictures.concat()),
-            n => bands.push(pyramids.iter().flat_map(|p| p[n - 1].low.iter().copied()).collect()),
+            n => bands.push(
+                pyramids
+                    .iter()
+                    .flat_map(|p| p[n - 1].low.iter().copied())
+                    .collect(),
+            ),
         }
-        bands.par_iter_mut().for_each(|b| b.par_sort_unstable_by(f32::total_cmp));
+        bands
+            .par_iter_mut()
+            .for_each(|b| b.par_sort_unstable_by(f32::total_cmp));
         Ok(bands)
     }
 }

@@ -113,8 +113,13 @@ pub fn compare(
                 return Err(Error::Cancelled);
             }
         }
-        let sheet = point::sheet(config, plan, &model)?;
-        entries.push(report::entry(plan, &run, &model, made, sheet)?);
+        let sheet = point::sheet(config, &model, &keys, &|| watcher.stop())?;
+        entries.push(report::Made {
+            entry: report::entry(plan, &model, &made)?,
+            seconds: point::training_seconds(&run, &plan.stages())?,
+            timings: made.iter().map(|p| (p.key.clone(), p.timing)).collect(),
+            sheet,
+        });
     }
     report::write(config, &set, &measures, entries, out)
 }

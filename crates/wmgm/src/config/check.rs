@@ -266,7 +266,11 @@ impl TrainConfig {
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
         check_optim("low.optim", &self.low.optim)?;
         check_optim("high.optim", &high.optim)?;
-        for (name, value) in [("discriminator_lr", high.discriminator_lr), ("l1", high.l1)] {
+        for (name, value) in [
+            ("discriminator_lr", high.discriminator_lr),
+            ("l1", high.l1),
+            ("adversarial", high.adversarial),
+        ] {
             if !(0.0..=1e6).contains(&value) {
                 return Err(format!("high.{name} is {value}, it must be 0 to 1e6"));
             }

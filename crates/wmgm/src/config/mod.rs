@@ -56,6 +56,10 @@ pub struct TrainConfig {
     pub kind: Kind,
 }
 
+fn one() -> f64 {
+    1.0
+}
+
 fn haar() -> String {
     "haar".into()
 }
@@ -89,8 +93,11 @@ pub struct HighConfig {
     pub optim: OptimConfig,
     /// Learning rate of the discriminator.
     pub discriminator_lr: f64,
-    /// Weight of the L1 term beside the adversarial one.
+    /// Weight of the L1 term.
     pub l1: f64,
+    /// Weight of the adversarial term; 0 is plain regression, without a discriminator.
+    #[serde(default = "one")]
+    pub adversarial: f64,
     /// Side of the crops at levels larger than this.
     pub crop: usize,
     /// Largest standard deviation of noise added to the low bands that the generator (not the discriminator) sees in

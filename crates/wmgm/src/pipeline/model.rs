@@ -64,6 +64,17 @@ impl Model {
         }
     }
 
+    /// The number of parameters of all its networks.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Wmgm(model) => model.bundle().parameters.iter().sum(),
+            Self::Pair(model) => model.parameters().iter().sum(),
+            Self::Sgm(model) => model.parameters(),
+            Self::Wsgm(model) => model.cascade().parameters(),
+            Self::Diffused(model) => model.parameters(),
+        }
+    }
+
     fn pipeline(&self) -> &dyn Pipeline {
         match self {
             Self::Wmgm(model) => model.as_ref(),

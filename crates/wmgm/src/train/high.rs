@@ -137,6 +137,42 @@ impl<'a> High<'a> {
     }
 }
 
+impl High<'_> {
+    /// A step of the discriminator: its loss, and then what it says of the fakes, for the generator.
+    fn judge(
+        &mut self,
+        examples: &[Examples],
+        fakes: &[Tensor],
+        schedule: f64,
+    ) -> Result<(Tensor, Tensor)> {
+        let mut losses = Vec::new();
+        for (i, (e, fake)) in examples.iter().zip(fakes).enumerate() {
+            // Real and fake in one batch; the power iterations advance once a step.
+            let low = Tensor::cat(&[&e.low, &e.low], 0)?;
+            let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
+            let levels = [&e.levels[..], &e.levels].concat();
+            let pass = if i == 0 { Pass::Refine } else { Pass::Train };
+            let judged = self
+                .discriminator
+                .forward_mixed(&low, &high, &levels, pass)?;
+            let n = e.levels.len();
+            let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
+            losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
+        }
+        let d_loss = total(losses)?;
+        self.d_adam.config.lr = self.config.high.discriminator_lr * schedule;
+        self.d_adam.step(&d_loss.backward()?)?;
+        let mut adversarial = Vec::new();
+        for (e, fake) in examples.iter().zip(fakes) {
+            let judged = self
+                .discriminator
+                .forward_mixed(&e.low, fake, &e.levels, Pass::Judge)?;
+            adversarial.push((hinge_generator(&judged)? * e.weight())?);
+        }
+        Ok((d_loss, total(adversarial)?))
+    }
+}
+
 /// Low bands with noise of a strength between 0 and `low_noise`, one per item.
 fn augmented(low: &Tensor, cfg: &TrainConfig, addresses: &[u64], step: u32) -> Result<Tensor> {
     if cfg.high.low_noise == 0.0 {
@@ -207,39 +243,30 @@ impl Stage for High<'_> {
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);
-        let mut losses = Vec::new();
-        for (i, (e, fake)) in examples.iter().zip(&fakes).enumerate() {
-            // Real and fake in one batch; the power iterations advance once a step.
-            let low = Tensor::cat(&[&e.low, &e.low], 0)?;
-            let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
-            let levels = [&e.levels[..], &e.levels].concat();
-            let pass = if i == 0 { Pass::Refine } else { Pass::Train };
-            let judged = self
-                .discriminator
-                .forward_mixed(&low, &high, &levels, pass)?;
-            let n = e.levels.len();
-            let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
-            losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
-        }
-        let d_loss = total(losses)?;
-        self.d_adam.config.lr = cfg.discriminator_lr * schedule;
-        self.d_adam.step(&d_loss.backward()?)?;
-
-        let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
+        let judged = match cfg.adversarial > 0.0 {
+            true => Some(self.judge(&examples, &fakes, schedule)?),
+            false => None,
+        };
+        let mut distance = Vec::new();
         for (e, fake) in examples.iter().zip(&fakes) {
-            let judged = self
-                .discriminator
-                .forward_mixed(&e.low, fake, &e.levels, Pass::Judge)?;
-            adversarial.push((hinge_generator(&judged)? * e.weight())?);
             distance.push((l1(fake, &e.high)? * e.weight())?);
         }
-        let (adversarial, distance) = (total(adversarial)?, total(distance)?);
-        let g_loss = (&adversarial + (&distance * cfg.l1)?)?;
+        let distance = total(distance)?;
+        let weighted = (&distance * cfg.l1)?;
+        let g_loss = match &judged {
+            Some((_, adversarial)) if cfg.adversarial == 1.0 => (adversarial + weighted)?,
+            Some((_, adversarial)) => ((adversarial * cfg.adversarial)? + weighted)?,
+            None => weighted,
+        };
         self.g_adam.config.lr = cfg.optim.lr * schedule;
         self.g_adam.step(&g_loss.backward()?)?;
         self.ema.update()?;
 
-        let (d, a, l) = (value(&d_loss)?, value(&adversarial)?, value(&distance)?);
+        let (d, a) = match &judged {
+            Some((d_loss, adversarial)) => (value(d_loss)?, value(adversarial)?),
+            None => (0.0, 0.0),
+        };
+        let l = value(&distance)?;
         if ![d, a, l].iter().all(|v| v.is_finite()) {
             return Err(Error::Diverged {
                 stage: self.name(),

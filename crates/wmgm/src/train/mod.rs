@@ -170,7 +170,7 @@ pub fn train(
 }
 
 /// The names of a run's stages in their order.
-fn stages(config: &RunConfig) -> Vec<&'static str> {
+pub(crate) fn stages(config: &RunConfig) -> Vec<&'static str> {
     match config {
         RunConfig::Wmgm(_) => vec!["low", "high"],
         RunConfig::Diffused(c) => c.bands().map(|(level, _)| band_name(level)).collect(),

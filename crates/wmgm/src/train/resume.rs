@@ -29,7 +29,14 @@ const FREE_DIFFUSION: [&str; 7] = [
     "edm.rho",
 ];
 /// The same below the details' generator.
-const FREE_HIGH: [&str; 5] = ["optim.", "discriminator_lr", "l1", "crop", "low_noise"];
+const FREE_HIGH: [&str; 6] = [
+    "optim.",
+    "discriminator_lr",
+    "l1",
+    "adversarial",
+    "crop",
+    "low_noise",
+];
 
 /// The stage that a field belongs to, if it is of one alone, and whether it may change.
 fn place(field: &str) -> (Option<String>, bool) {

@@ -2,6 +2,7 @@
 
 mod bundles;
 mod common;
+mod compare;
 mod diffused;
 mod diffusers;
 mod formula;
