@@ -18,6 +18,8 @@ pub trait Measure: Sync {
     fn distance(&self, pictures: &[RgbImage]) -> Result<f64>;
 }
 
+/// The most pictures of a set that stand for it, evenly spread over it.
+const REFERENCE: usize = 1024;
 /// The values of a band that stand for its distribution.
 const QUANTILES: usize = 512;
 
@@ -36,7 +38,7 @@ pub struct BandDistance {
 }
 
 impl BandDistance {
-    /// The distance to the pictures of a set.
+    /// The distance to the pictures of a set; of a large one, to every k-th so that at most 1024 stand for it.
     ///
     /// # Errors
     /// Pictures without any detail.
@@ -51,7 +53,9 @@ impl BandDistance {
             reference: Vec::new(),
         };
         let side = size * size;
-        let pictures = (0..set.len()).into_par_iter().map(|i| {
+        let step = set.len().div_ceil(REFERENCE).max(1);
+        let picks: Vec<usize> = (0..set.len()).step_by(step).collect();
+        let pictures = picks.into_par_iter().map(|i| {
             let mut x = vec![0f32; 3 * side];
             set.fill_f32(i, false, &mut x)?;
             Ok(x)

@@ -79,6 +79,7 @@ pub fn compare(
         let bundle = run.join("bundle");
         let text = plan.text()?;
         if !point::is_trained(&run, &text, &set) {
+            point::check_begun(&run, &text)?;
             let options = TrainOptions {
                 data,
                 out: &run,

@@ -78,6 +78,24 @@ pub(super) fn is_trained(run: &Path, text: &str, set: &PictureSet) -> bool {
     mark.is_some_and(|mark| mark == trained(text, set)) && run.join("bundle").is_dir()
 }
 
+/// Errs if a run was begun with another configuration: of other steps, too, since what was trained for longer is no part of
+/// an equal comparison.
+pub(super) fn check_begun(run: &Path, text: &str) -> Result<()> {
+    let path = run.join("config.toml");
+    if !path.exists() {
+        return Ok(());
+    }
+    let begun = read_bounded(&path, 1 << 20)?;
+    match begun == text.as_bytes() {
+        true => Ok(()),
+        false => Err(Error::Config {
+            path,
+            reason: "this model was trained, or begun, with another configuration; remove its folder or name another"
+                .into(),
+        }),
+    }
+}
+
 pub(super) fn mark_trained(run: &Path, text: &str, set: &PictureSet) -> Result<()> {
     write_json(&run.join(TRAINED), &trained(text, set))
 }
@@ -114,8 +132,8 @@ pub(super) fn keys(
             let Some((steps, cost)) = most_steps(model, sampler, allowed)? else {
                 continue;
             };
-            // The same point again would be no new one.
-            if steps == before {
+            // The same point again would be no new one, but the sheets' is asked for by name.
+            if steps == before && allowed != config.sheet {
                 continue;
             }
             before = steps;

@@ -109,7 +109,7 @@ pub(super) fn entry(plan: &Planned, model: &Model, points: &[Point]) -> Result<E
     let mut summaries: Vec<Summary> = Vec::new();
     for point in points {
         let k = &point.key;
-        let same = |s: &&mut Summary| s.sampler == k.sampler && s.steps == k.steps;
+        let same = |s: &&mut Summary| s.sampler == k.sampler && s.allowed == k.allowed;
         let summary = match summaries.iter_mut().find(same) {
             Some(summary) => summary,
             None => {
