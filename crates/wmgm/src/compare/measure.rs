@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn equal_is_near_and_half_the_contrast_is_half_a_deviation() {
-        let set = PictureSet::from_pictures(16, noise(1, 60, 30.0)).unwrap();
+        let named = noise(1, 60, 30.0).into_iter().enumerate();
+        let named = named.map(|(i, p)| (format!("{i}.png").into(), p));
+        let set = PictureSet::from_pictures(16, named).unwrap();
         let measure = BandDistance::new(&set).unwrap();
         assert_eq!(measure.distance(&noise(1, 60, 30.0)).unwrap(), 0.0);
         let other = measure.distance(&noise(2, 60, 30.0)).unwrap();

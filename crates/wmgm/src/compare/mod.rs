@@ -19,7 +19,7 @@ pub use report::{Entry, Results, Timings};
 
 use crate::data::{LoadOptions, PictureSet, quiet};
 use crate::error::{Error, Result};
-use crate::pipeline::{Model, Pipeline};
+use crate::pipeline::Model;
 use crate::train::{Progress, StageChoice, TrainOptions, train};
 use candle_core::Device;
 use std::fs::File;

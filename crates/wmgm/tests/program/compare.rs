@@ -95,7 +95,10 @@ fn a_killed_comparison_ends_with_the_same_results() {
     // More work is another comparison.
     let text = fs::read_to_string(at.join("compare.toml")).unwrap();
     fs::write(at.join("compare.toml"), text.replace("= 1e9", "= 2e9")).unwrap();
-    fails(compare(at, "once"), &["once/sgm/config.toml", "another configuration"]);
+    fails(
+        compare(at, "once"),
+        &["once/sgm/config.toml", "another configuration"],
+    );
 }
 
 /// What the results say of themselves is so.
