@@ -125,13 +125,13 @@ pub fn train(
         ));
     }
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
-    let _lock = resume::enter(config, &stages, &chosen, &options)?;
+    let _lock = resume::enter(config, &chosen, &options)?;
     let start = match options.init {
         Some(folder) => Some(start::read(config, folder, device)?),
         None => None,
     };
     let data = load(config, options.data, progress)?;
-    resume::record(config, &stages, out, &data, start.as_ref())?;
+    resume::record(config, out, &data, start.as_ref())?;
     let run = run::Run {
         seed: config.seed(),
         size: config.size(),

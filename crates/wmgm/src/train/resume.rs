@@ -65,7 +65,6 @@ fn place(field: &str) -> (Option<String>, bool) {
 /// end of the run: it is the claim.
 pub(super) fn enter(
     config: &RunConfig,
-    stages: &[&str],
     chosen: &[&str],
     options: &TrainOptions<'_>,
 ) -> Result<File> {
@@ -93,7 +92,7 @@ pub(super) fn enter(
             )));
         }
     }
-    check_config(config, stages, out)?;
+    check_config(config, out)?;
     Ok(lock)
 }
 
@@ -101,12 +100,23 @@ fn has_checkpoint(out: &Path, stage: &str) -> bool {
     checkpoint_path(out, stage).exists()
 }
 
+/// Whether the folder has a checkpoint of any stage, those of other kinds of runs included.
+fn is_begun(out: &Path) -> Result<bool> {
+    let end = checkpoint_path(Path::new(""), "");
+    let end = end.to_string_lossy();
+    for entry in std::fs::read_dir(out).map_err(|e| Error::io("read", out, e))? {
+        let entry = entry.map_err(|e| Error::io("read", out, e))?;
+        if entry.file_name().to_string_lossy().ends_with(&*end) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether every checkpoint in the folder was made with this configuration, as far as it matters.
-fn check_config(config: &RunConfig, stages: &[&str], out: &Path) -> Result<()> {
+fn check_config(config: &RunConfig, out: &Path) -> Result<()> {
     let path = out.join(CONFIG);
-    // Also those of a run of another kind.
-    let begun = |stages: &[&str]| stages.iter().any(|stage| has_checkpoint(out, stage));
-    if !begun(stages) && !begun(&["low", "high"]) {
+    if !is_begun(out)? {
         return Ok(());
     }
     let old = RunConfig::read(&path)?;
@@ -184,7 +194,6 @@ impl RunInfo {
 /// Writes down configuration and bands, after checking that checkpoints in the folder have seen the same pictures.
 pub(super) fn record(
     config: &RunConfig,
-    stages: &[&str],
     out: &Path,
     data: &TrainData,
     start: Option<&Start>,
@@ -196,7 +205,7 @@ pub(super) fn record(
         pixels: data.pixels,
         init: start.map(|start| start.init.clone()),
     };
-    if stages.iter().any(|stage| has_checkpoint(out, stage)) {
+    if is_begun(out)? {
         let old = RunInfo::read(out)?;
         if old.fingerprint != info.fingerprint {
             return Err(Error::Argument(format!(
