@@ -74,15 +74,20 @@ pub fn run(arguments: &Fuzz) -> Result<()> {
     )?;
     let began = Instant::now();
     let mut random = Random(arguments.seed | 1);
-    let mut count = 0u64;
+    let (mut count, mut again) = (0u64, 0u64);
     while began.elapsed() < Duration::from_secs(arguments.seconds) {
         let input = damaged(&corpus, &mut random);
-        let start = Instant::now();
-        let done = panic::catch_unwind(|| arguments.target.run(&input));
-        if done.is_err() || start.elapsed() > MOST_TIME {
+        let mut done = timed(arguments.target, &input);
+        // A busy machine can take the processor away for that long: what is slow is slow again.
+        for _ in 0..2 {
+            if done.is_some_and(|time| time > MOST_TIME) {
+                (again, done) = (again + 1, timed(arguments.target, &input));
+            }
+        }
+        if done.is_none_or(|time| time > MOST_TIME) {
             let out = &arguments.out;
             fs::write(out, &input).with_context(|| format!("cannot write {}", out.display()))?;
-            let what = if done.is_err() {
+            let what = if done.is_none() {
                 "panicked"
             } else {
                 "took long"
@@ -96,11 +101,18 @@ pub fn run(arguments: &Fuzz) -> Result<()> {
         count += 1;
     }
     println!(
-        "{}: {count} inputs in {} s",
+        "{}: {count} inputs in {} s, {again} tried again",
         arguments.target.name(),
         arguments.seconds
     );
     Ok(())
+}
+
+/// How long a reader took, unless it panicked.
+fn timed(target: Target, input: &[u8]) -> Option<Duration> {
+    let start = Instant::now();
+    let done = panic::catch_unwind(|| target.run(input));
+    done.ok().map(|()| start.elapsed())
 }
 
 /// The good files, sorted by name.

@@ -1,7 +1,11 @@
 //! `cargo xtask export-weights` as a program, and what its errors say.
 
+use candle_core::{Device, Tensor};
+use checkpoints::safetensors;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use wmgm::wsgm::{Cascade, CascadeConfig, DetailStats};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -89,6 +93,84 @@ fn an_official_pair_is_made_of_two_files() {
         code == Some(2) && err.contains("for an official generator"),
         "{err}"
     );
+}
+
+/// A cascade's checkpoint, its configuration beside it: the first of wmgm's small cases, with random parameters.
+fn cascade(at: &Path) {
+    let cases = repository().join("crates/wmgm/tests/cases/wsgm.json");
+    let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(cases).unwrap()).unwrap();
+    let text = cases[0]["config"].to_string();
+    let config: CascadeConfig = serde_json::from_str(&text).unwrap();
+    std::fs::write(at.join("cascade.json"), text).unwrap();
+    let row = 3 * config.num_channels;
+    let stats = DetailStats {
+        mean: vec![0.01; row],
+        var: vec![0.02; row],
+        min: vec![-0.3; row],
+        max: vec![0.3; row],
+    };
+    let params = nn_ops::Params::new(1);
+    let all = vec![stats.clone(); config.levels.len()];
+    Cascade::create(config.clone(), all, params.builder(&Device::Cpu)).unwrap();
+    let named = params.named().into_iter();
+    let mut tensors: HashMap<String, Tensor> =
+        named.map(|(n, var)| (n, var.as_tensor().clone())).collect();
+    for level in 0..config.levels.len() {
+        for (last, values) in [
+            ("mean", &stats.mean),
+            ("var", &stats.var),
+            ("min", &stats.min),
+            ("max", &stats.max),
+        ] {
+            let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+            let values = Tensor::from_vec(values, (1, row, 1, 1), &Device::Cpu).unwrap();
+            tensors.insert(format!("wds.{level}.transform.details_{last}"), values);
+        }
+    }
+    safetensors::write(&at.join("cascade.safetensors"), tensors, None, None).unwrap();
+}
+
+#[test]
+fn a_cascade_becomes_a_model_that_the_program_describes_and_samples_from() {
+    let at = tempfile::tempdir().unwrap();
+    cascade(at.path());
+    let args = ["cascade.safetensors", "--out", "model"];
+    let (code, _, err) = export(at.path(), &args);
+    assert!(code == Some(2) && err.contains("--config FILE"), "{err}");
+    let args = [&args[..], &["--config", "cascade.json", "--licence", "CC0"]].concat();
+    let (code, out, err) = export(at.path(), &args);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.contains("sample    wmgm sample --model model\n"),
+        "{out}"
+    );
+
+    // The program stands beside this one: `cargo test --workspace` builds both.
+    let wmgm = Path::new(env!("CARGO_BIN_EXE_xtask"));
+    let wmgm = wmgm.with_file_name(format!("wmgm{}", std::env::consts::EXE_SUFFIX));
+    if !wmgm.is_file() {
+        eprintln!("no {}: skipped", wmgm.display());
+        return;
+    }
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&wmgm);
+        let done = command.args(args).current_dir(at.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(done.status.success(), "{args:?}: {}", text(done.stderr));
+        text(done.stdout)
+    };
+    let info = run(&["info", "model"]);
+    for part in ["16 x 16", "CC0", "cascade.safetensors"] {
+        assert!(info.contains(part), "no {part:?} in {info}");
+    }
+    let sample = ["sample", "--model", "model", "--files", "--seed", "7"];
+    let sample = [&sample[..], &["--count", "2"]].concat();
+    run(&[&sample[..], &["--out", "two"]].concat());
+    run(&[&sample[..], &["--out", "one", "--shard", "2/2"]].concat());
+    let read = |name: &str| image::open(at.path().join(name)).unwrap().into_rgb8();
+    let (first, second) = (read("two/000000.png"), read("two/000001.png"));
+    assert_eq!(first.dimensions(), (16, 16));
+    assert!(first != second && second == read("one/000001.png"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod server;
 
+use checkpoints::hub::{Manifest, Place};
 use server::{COMMIT, Repo, Server, faithful, sha256};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -98,6 +99,29 @@ fn lists_and_errors() {
         assert!(err.contains(expected), "{arguments:?}: {err}");
     }
     assert!(store.requests().is_empty());
+}
+
+/// The models of this repository are what `assets/weights.toml` says of them.
+#[test]
+fn local_models_have_the_hashes_in_the_list() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("assets/weights.toml")).unwrap();
+    let list: Manifest = toml::from_str(&text).unwrap();
+    list.check().unwrap();
+    let mut count = 0;
+    for entry in &list.models {
+        let Place::Folder(folder) = entry.place().unwrap() else {
+            continue;
+        };
+        for file in &entry.files {
+            let is = sha256(&std::fs::read(root.join(&folder).join(file)).unwrap());
+            let told = entry.sha256.get(file);
+            assert_eq!(told, Some(&is), "{}: {file}; write what it is", entry.name);
+            count += 1;
+        }
+        assert_eq!(entry.sha256.len(), entry.files.len(), "{}", entry.name);
+    }
+    assert!(count >= 3, "{count}");
 }
 
 /// Killed in mid-file, without a chance to tidy up; the next run goes on from there.

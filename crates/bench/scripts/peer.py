@@ -1,14 +1,14 @@
 """PyTorch, timed on request: the peer of this crate's benchmarks.
 
-usage: peer.py CASE.json TENSORS.safetensors THREADS eager|channels_last|compile
+usage: peer.py CASE.json TENSORS.safetensors THREADS eager|channels_last|compile [DEVICE [f32|tf32|bf16]]
 The case is {"network": "unet" | "generator" | "pipeline", "config": {...}} or {"operator": NAME, ...}.
-Reads a line from standard input, does what it says and prints the milliseconds it took:
+Reads a line from standard input, does what it says and prints the milliseconds it took (on a GPU, of one of ten times):
     infer     one evaluation of a network
     step      forward, mean squared error, backward, AdamW
     forward   an operator
     backward  the gradients of all its inputs; `input` and `weight` of a convolution just one
     output    does nothing but print the largest difference from the tensor `y`, relative to its largest value
-    memory    prints the most memory this process has held, in MiB
+    memory    prints the most memory this process has held, on a GPU what its tensors have, in MiB
 """
 import json, math, struct, sys, time
 import numpy as np, torch
@@ -292,8 +292,10 @@ class Pipeline(nn.Module):
         return x
 
 
-def network(case, tensors, mode):
+def network(case, tensors, mode, precision):
     """What a network can be asked."""
+    device = torch.get_default_device().type
+    inside = lambda: torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
     inputs = [tensors.pop(k) for k in ("x", "t", "noise0", "noise1") if k in tensors]
     y = tensors.pop("y")
     net = {"unet": UNet, "generator": Generator, "pipeline": Pipeline}[case["network"]](case["config"])
@@ -306,18 +308,20 @@ def network(case, tensors, mode):
         net = net.to(memory_format=torch.channels_last)
         inputs[0] = inputs[0].to(memory_format=torch.channels_last)
     run = torch.compile(net) if mode == "compile" else net
-    with torch.no_grad():
-        difference = ((run(*inputs) - y).abs().max() / y.abs().max()).item()
-    optimiser = torch.optim.AdamW(net.parameters(), 1e-4)
+    with torch.no_grad(), inside():
+        difference = ((run(*inputs).float() - y).abs().max() / y.abs().max()).item()
+    optimiser = torch.optim.AdamW(net.parameters(), 1e-4, fused=True if device == "cuda" else None)
 
     def infer():
         net.train(False)
-        with torch.no_grad():
+        with torch.no_grad(), inside():
             run(*inputs)
 
     def step():
         net.train(True)
-        loss = (run(*inputs) - inputs[0][:, :1]).square().mean()
+        with inside():
+            y = run(*inputs)
+        loss = (y.float() - inputs[0][:, :1]).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -388,8 +392,14 @@ def optimiser(tensors):
 def main():
     case, tensors = json.load(open(sys.argv[1])), read(sys.argv[2])
     torch.set_num_threads(int(sys.argv[3]))
+    device, precision = (sys.argv[5:] + ["cpu", "f32"][len(sys.argv) - 5:])[:2]
+    gpu = device.startswith("cuda")
+    torch.set_default_device(device)
+    tensors = {k: t.to(device) for k, t in tensors.items()}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = gpu
     if "network" in case:
-        difference, asked = network(case, tensors, sys.argv[4])
+        difference, asked = network(case, tensors, sys.argv[4], precision)
     elif case["operator"] == "optimiser":
         difference, asked = optimiser(tensors)
     else:
@@ -399,13 +409,20 @@ def main():
         what = line.strip()
         if what == "output":
             print(difference, flush=True)
+        elif what == "memory" and gpu:
+            print(torch.cuda.max_memory_allocated() / 2**20, flush=True)
         elif what == "memory":
             peak = next(l for l in open("/proc/self/status") if l.startswith("VmHWM:"))
             print(int(peak.split()[1]) / 1024, flush=True)
         else:
+            times = 10 if gpu else 1
+            wait = torch.cuda.synchronize if gpu else lambda: None
+            wait()
             start = time.perf_counter()
-            asked[what]()
-            print((time.perf_counter() - start) * 1e3, flush=True)
+            for _ in range(times):
+                asked[what]()
+            wait()
+            print((time.perf_counter() - start) * 1e3 / times, flush=True)
 
 
 main()

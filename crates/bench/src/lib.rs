@@ -9,7 +9,13 @@ mod timing;
 
 pub use peaks::{Peaks, peaks};
 pub use peer::{Mode, Peer};
-pub use timing::{Spread, TURNS, ratios, spread, turns};
+pub use timing::{Spread, TURNS, ratios, spread, turns, turns_on};
+
+/// The repository: WMGM_ROOT, for a benchmark carried to another machine, else where it was built.
+pub fn root() -> std::path::PathBuf {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    std::env::var_os("WMGM_ROOT").map_or_else(|| built.into(), Into::into)
+}
 
 /// The largest memory this process has held, in MiB; 0 where the system does not tell.
 pub fn peak_memory() -> f64 {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
+use nn_ops::Precision;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -43,6 +44,20 @@ impl Peer {
     /// # Errors
     /// No Python, or one without torch; what it said is in the message.
     pub fn start(case: &Value, tensors: &HashMap<String, Tensor>, mode: Mode) -> Result<Self> {
+        Self::start_on(case, tensors, mode, "cpu", Precision::F32)
+    }
+
+    /// The same on a device by PyTorch's name for it, in a precision (bf16: autocast).
+    ///
+    /// # Errors
+    /// As [`Peer::start`].
+    pub fn start_on(
+        case: &Value,
+        tensors: &HashMap<String, Tensor>,
+        mode: Mode,
+        device: &str,
+        precision: Precision,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (json, weights) = (
             folder.path().join("case.json"),
@@ -52,10 +67,10 @@ impl Peer {
         candle_core::safetensors::save(tensors, &weights)?;
         let python = std::env::var("WMGM_PYTHON").unwrap_or_else(|_| "python3".into());
         let mut child = Command::new(&python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/peer.py"))
+            .arg(crate::root().join("crates/bench/scripts/peer.py"))
             .args([&json, &weights])
             .arg(rayon::current_num_threads().to_string())
-            .arg(mode.name())
+            .args([mode.name(), device, &precision.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

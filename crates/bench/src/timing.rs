@@ -1,6 +1,7 @@
 //! Two sides timed by turns.
 
 use anyhow::Result;
+use candle_core::Device;
 use std::time::Instant;
 
 /// Turns that count; one more before them warms both sides up.
@@ -48,12 +49,29 @@ pub fn turns(
     ours: &mut dyn FnMut() -> Result<()>,
     others: &mut [&mut dyn FnMut() -> Result<f64>],
 ) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
+    turns_on(&Device::Cpu, ours, others)
+}
+
+/// The same with ours on a device: on a GPU, a turn is ten runs and the wait for their end, as the other side's are.
+///
+/// # Errors
+/// Those of a side.
+pub fn turns_on(
+    device: &Device,
+    ours: &mut dyn FnMut() -> Result<()>,
+    others: &mut [&mut dyn FnMut() -> Result<f64>],
+) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
+    let times = if device.is_cpu() { 1 } else { 10 };
     let mut mine = Vec::new();
     let mut theirs = vec![Vec::new(); others.len()];
     for turn in 0..=TURNS {
+        device.synchronize()?;
         let start = Instant::now();
-        ours()?;
-        let ms = start.elapsed().as_secs_f64() * 1e3;
+        for _ in 0..times {
+            ours()?;
+        }
+        device.synchronize()?;
+        let ms = start.elapsed().as_secs_f64() * 1e3 / times as f64;
         if turn > 0 {
             mine.push(ms);
         }

@@ -10,6 +10,7 @@ use std::ops::Range;
 pub struct Axis {
     label: String,
     logarithmic: bool,
+    whole: bool,
     range: Option<Range<f64>>,
 }
 
@@ -26,6 +27,14 @@ impl Axis {
     pub fn log(label: impl Into<String>) -> Self {
         Self {
             logarithmic: true,
+            ..Self::linear(label)
+        }
+    }
+
+    /// A linear axis with ticks at whole numbers alone, for what is counted.
+    pub fn whole(label: impl Into<String>) -> Self {
+        Self {
+            whole: true,
             ..Self::linear(label)
         }
     }
@@ -74,6 +83,7 @@ impl Axis {
             Scale {
                 range,
                 logarithmic: self.logarithmic,
+                whole: self.whole,
             },
         )
     }
@@ -83,6 +93,7 @@ impl Axis {
 pub(crate) struct Scale {
     range: Range<f64>,
     logarithmic: bool,
+    whole: bool,
 }
 
 impl Ranged for Scale {
@@ -96,7 +107,9 @@ impl Ranged for Scale {
 
     fn key_points<H: KeyPointHint>(&self, hint: H) -> Vec<f64> {
         if !self.logarithmic {
-            return RangedCoordf64::from(self.range.clone()).key_points(hint);
+            let mut points = RangedCoordf64::from(self.range.clone()).key_points(hint);
+            points.retain(|v| !self.whole || v.fract() == 0.0);
+            return points;
         }
         // Decades alone, with 2 and 5 between if there are few, every other one if there are many.
         let span = self.range.end - self.range.start;
@@ -146,6 +159,13 @@ mod tests {
             [-1.0, 0.0, 1.0, 1.1].map(|v| axis.place(v)),
             [Some(-1.0), Some(0.0), Some(1.0), None]
         );
+    }
+
+    #[test]
+    fn whole_axes_count() {
+        let ticks = |axis: Axis| axis.scale([0.0, 4.0].into_iter()).unwrap().key_points(10);
+        assert_eq!(ticks(Axis::whole("")), [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert!(ticks(Axis::linear("")).contains(&0.5));
     }
 
     #[test]

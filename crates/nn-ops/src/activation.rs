@@ -1,7 +1,9 @@
 //! Elementwise activations with one-pass gradients: SiLU and LeakyReLU.
 
+use crate::cpu::epilogue::Act;
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -15,11 +17,17 @@ const CHUNK: usize = 1 << 14;
 /// # Errors
 /// Only those of the device.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    if fast(x) {
-        x.contiguous()?.apply_op1(Op::Silu)
-    } else {
-        x.silu()
-    }
+    trace::step(
+        &[x],
+        || Some(trace::Op::Act(Act::Silu)),
+        || {
+            if path::kernels(x) {
+                x.contiguous()?.apply_op1(Op::Silu)
+            } else {
+                x.silu()
+            }
+        },
+    )
 }
 
 /// `x` where positive, `slope * x` elsewhere.
@@ -27,21 +35,47 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Only those of the device.
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
-    if fast(x) {
-        x.contiguous()?.apply_op1(Op::LeakyRelu(slope as f32))
-    } else {
-        candle_nn::ops::leaky_relu(x, slope)
-    }
+    let op = || Some(trace::Op::Act(Act::Leaky(slope as f32)));
+    trace::step(&[x], op, || {
+        if path::kernels(x) {
+            x.contiguous()?.apply_op1(Op::LeakyRelu(slope as f32))
+        } else {
+            candle_nn::ops::leaky_relu(x, slope)
+        }
+    })
 }
 
-fn fast(x: &Tensor) -> bool {
-    path::kernels(x)
+/// `1 / (1 + exp(-x))`.
+///
+/// # Errors
+/// Only those of the device.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    let op = || Some(trace::Op::Act(Act::Sigmoid));
+    trace::step(&[x], op, || candle_nn::ops::sigmoid(x))
+}
+
+/// The hyperbolic tangent.
+///
+/// # Errors
+/// Only those of the device.
+pub fn tanh(x: &Tensor) -> Result<Tensor> {
+    trace::step(&[x], || Some(trace::Op::Act(Act::Tanh)), || x.tanh())
 }
 
 #[derive(Clone, Copy)]
 enum Op {
     Silu,
     LeakyRelu(f32),
+}
+
+#[cfg(feature = "cuda")]
+impl From<Op> for crate::cuda::Function {
+    fn from(op: Op) -> Self {
+        match op {
+            Op::Silu => Self::Silu,
+            Op::LeakyRelu(slope) => Self::LeakyRelu(slope),
+        }
+    }
 }
 
 multiversion! {
@@ -84,8 +118,21 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::activation((*self).into(), (s, l))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return crate::cuda::activation_gradient((*self).into(), x, &dy).map(Some);
+        }
         let dx = with_slice(x, |x| {
             with_slice(&dy, |dy| {
                 let mut dx = scratch(x.len());

@@ -1,6 +1,8 @@
 //! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), step for step as `torch.optim.AdamW`, with a state that can
-//! be saved.
+//! be saved. On a CUDA device all variables are one launch, and the moments stay there.
 
+#[cfg(feature = "cuda")]
+use crate::cuda::optimiser::{self, Flat};
 use crate::simd::multiversion;
 use crate::storage::cpu_slice;
 use candle_core::backprop::GradStore;
@@ -47,6 +49,37 @@ struct Step {
     step_size: f32,
     root_correction: f32,
     eps: f32,
+}
+
+impl Step {
+    /// The constants of a variable's step `t`, from 1.
+    fn new(c: &AdamWConfig, t: u64) -> Self {
+        let t = t as i32;
+        Self {
+            decay: (1.0 - c.lr * c.weight_decay) as f32,
+            beta2: c.beta2 as f32,
+            rest1: (1.0 - c.beta1) as f32,
+            rest2: (1.0 - c.beta2) as f32,
+            step_size: (c.lr / (1.0 - c.beta1.powi(t))) as f32,
+            root_correction: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
+            eps: c.eps as f32,
+        }
+    }
+}
+
+/// A variable's gradient, contiguous and of its shape.
+fn gradient(grads: &GradStore, name: &str, var: &Var) -> Result<Option<Tensor>> {
+    let Some(grad) = grads.get(var) else {
+        return Ok(None);
+    };
+    if grad.shape() != var.shape() {
+        bail!(
+            "AdamW: gradient of {name} has shape {:?}, not {:?}",
+            grad.shape(),
+            var.shape()
+        )
+    }
+    grad.contiguous().map(Some)
 }
 
 multiversion! {
@@ -96,6 +129,9 @@ pub struct AdamW {
     pub config: AdamWConfig,
     vars: Vec<(String, Var)>,
     moments: Vec<Moments>,
+    /// First and second moments of all variables where they are on a CUDA device; those in `moments` are empty then.
+    #[cfg(feature = "cuda")]
+    flat: Option<[Flat; 2]>,
 }
 
 impl AdamW {
@@ -118,11 +154,40 @@ impl AdamW {
                 steps: 0,
             });
         }
-        Ok(Self {
+        let mut new = Self {
             config,
             vars,
             moments,
-        })
+            #[cfg(feature = "cuda")]
+            flat: None,
+        };
+        new.settle()?;
+        Ok(new)
+    }
+
+    /// Moves the moments to where the variables are, if that is one CUDA device.
+    #[cfg(feature = "cuda")]
+    fn settle(&mut self) -> Result<()> {
+        let Some(first) = self.vars.first().map(|(_, v)| v.device()) else {
+            return Ok(());
+        };
+        if !first.is_cuda() || !self.vars.iter().all(|(_, v)| v.device().same_device(first)) {
+            return Ok(());
+        }
+        let like = self.vars[0].1.as_tensor();
+        let mut flat = [vec![], vec![]];
+        for m in &mut self.moments {
+            flat[0].append(&mut m.first);
+            flat[1].append(&mut m.second);
+        }
+        let [first, second] = flat.map(|values| Flat::new(like, &values));
+        self.flat = Some([first?, second?]);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// One update of every variable that has a gradient; the others keep value and state, as in torch.
@@ -131,27 +196,16 @@ impl AdamW {
     /// A gradient whose shape is not its variable's.
     pub fn step(&mut self, grads: &GradStore) -> Result<()> {
         let c = self.config;
+        #[cfg(feature = "cuda")]
+        if self.flat.is_some() {
+            return self.step_flat(grads);
+        }
         for ((name, var), moments) in self.vars.iter().zip(&mut self.moments) {
-            let Some(grad) = grads.get(var) else { continue };
-            if grad.shape() != var.shape() {
-                bail!(
-                    "AdamW: gradient of {name} has shape {:?}, not {:?}",
-                    grad.shape(),
-                    var.shape()
-                )
-            }
-            moments.steps += 1;
-            let t = moments.steps as i32;
-            let step = Step {
-                decay: (1.0 - c.lr * c.weight_decay) as f32,
-                beta2: c.beta2 as f32,
-                rest1: (1.0 - c.beta1) as f32,
-                rest2: (1.0 - c.beta2) as f32,
-                step_size: (c.lr / (1.0 - c.beta1.powi(t))) as f32,
-                root_correction: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
-                eps: c.eps as f32,
+            let Some(grad) = gradient(grads, name, var)? else {
+                continue;
             };
-            let grad = grad.contiguous()?;
+            moments.steps += 1;
+            let step = Step::new(&c, moments.steps);
             if var.device().is_cpu() {
                 let moments = Mutex::new(moments);
                 var.inplace_op2(&grad, &Update { moments, step })?;
@@ -162,6 +216,59 @@ impl AdamW {
         Ok(())
     }
 
+    /// The same in one launch.
+    #[cfg(feature = "cuda")]
+    fn step_flat(&mut self, grads: &GradStore) -> Result<()> {
+        let Some([first, second]) = &mut self.flat else {
+            return Ok(());
+        };
+        let common = Step::new(&self.config, 1);
+        let (mut at, mut chosen) = (0, Vec::with_capacity(self.vars.len()));
+        for ((name, var), moments) in self.vars.iter().zip(&mut self.moments) {
+            if let Some(grad) = gradient(grads, name, var)? {
+                moments.steps += 1;
+                chosen.push((name, var, grad, at, Step::new(&self.config, moments.steps)));
+            }
+            at += var.elem_count();
+        }
+        let entries: Vec<_> = (chosen.iter())
+            .map(|(name, var, grad, at, step)| optimiser::Entry {
+                name,
+                var: var.as_tensor(),
+                grad: Some(grad),
+                at: *at,
+                a: step.step_size,
+                b: step.root_correction,
+            })
+            .collect();
+        let shared = optimiser::Shared {
+            rest1: common.rest1,
+            beta2: common.beta2,
+            rest2: common.rest2,
+            decay: common.decay,
+            eps: common.eps,
+        };
+        optimiser::adamw(&entries, first, second, &shared)
+    }
+
+    /// All first and all second moments, variable by variable, in the order of the variables.
+    fn values(&self) -> Result<Vec<[Vec<f32>; 2]>> {
+        #[cfg(feature = "cuda")]
+        if let Some([first, second]) = &self.flat {
+            let (first, second) = (first.values()?, second.values()?);
+            let mut at = 0;
+            let part = |(_, var): &(String, Var)| {
+                let range = at..at + var.elem_count();
+                at = range.end;
+                [first[range.clone()].to_vec(), second[range].to_vec()]
+            };
+            return Ok(self.vars.iter().map(part).collect());
+        }
+        Ok((self.moments.iter())
+            .map(|m| [m.first.clone(), m.second.clone()])
+            .collect())
+    }
+
     /// The whole state: `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME` for every variable.
     ///
     /// # Errors
@@ -169,10 +276,11 @@ impl AdamW {
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let mut out = HashMap::new();
         let cpu = candle_core::Device::Cpu;
-        for ((name, var), m) in self.vars.iter().zip(&self.moments) {
-            let tensor = |v: &Vec<f32>| Tensor::from_slice(v, var.shape(), &cpu);
-            out.insert(format!("exp_avg.{name}"), tensor(&m.first)?);
-            out.insert(format!("exp_avg_sq.{name}"), tensor(&m.second)?);
+        let values = self.values()?;
+        for (((name, var), m), [first, second]) in self.vars.iter().zip(&self.moments).zip(values) {
+            let tensor = |v: Vec<f32>| Tensor::from_vec(v, var.shape(), &cpu);
+            out.insert(format!("exp_avg.{name}"), tensor(first)?);
+            out.insert(format!("exp_avg_sq.{name}"), tensor(second)?);
             out.insert(
                 format!("step.{name}"),
                 Tensor::new(&[m.steps as i64], &cpu)?,
@@ -210,7 +318,7 @@ impl AdamW {
             });
         }
         self.moments = loaded;
-        Ok(())
+        self.settle()
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::cpu::gemm::{Mat, matmul};
 use crate::cpu::shared::scratch;
 use crate::path;
-use crate::softmax::{softmax_backward, softmax_row};
+use crate::plan::opaque;
+use crate::softmax::{scaled_softmax, softmax_backward, softmax_row};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// `softmax(q^T k / sqrt(d)) v` for every head: qkv (N, 3 C, L) to (N, C, L), L positions, C / heads = d channels each.
@@ -16,10 +17,21 @@ use rayon::prelude::*;
 /// A channel count not divisible by 3 * heads, or a wrong rank.
 pub fn self_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let geo = Geo::new(qkv.shape(), heads)?;
-    if !path::kernels(qkv) {
+    if !path::cpu_kernels(qkv) {
         return reference(qkv, &geo);
     }
     qkv.contiguous()?.apply_op1(Op { heads })
+}
+
+/// [`self_attention`] over all pixels: qkv (N, 3 C, H, W) to (N, C, H, W).
+///
+/// # Errors
+/// As [`self_attention`].
+pub fn pixel_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    opaque(&[qkv], move |x| {
+        let (n, c3, h, w) = x[0].dims4()?;
+        self_attention(&x[0].reshape((n, c3, h * w))?, heads)?.reshape((n, c3 / 3, h, w))
+    })
 }
 
 fn reference(qkv: &Tensor, g: &Geo) -> Result<Tensor> {
@@ -27,11 +39,20 @@ fn reference(qkv: &Tensor, g: &Geo) -> Result<Tensor> {
     // Each (N * heads, d, L).
     let part = |i| parts.narrow(1, i, 1)?.squeeze(1)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let scores = (q.transpose(1, 2)?.contiguous()?.matmul(&k)? * g.scale())?;
-    let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    let scores = turned(&q)?.matmul(&k)?;
+    let p = scaled_softmax(&scores, g.scale())?;
     // v (d, L) times p^T (L, L).
-    let out = v.matmul(&p.transpose(1, 2)?.contiguous()?)?;
+    let out = v.matmul(&turned(&p)?)?;
     out.reshape((g.n, g.heads * g.d, g.len))
+}
+
+/// The transpose of each matrix; CUDA's products read it where it lies.
+fn turned(x: &Tensor) -> Result<Tensor> {
+    let x = x.transpose(1, 2)?;
+    if path::cuda_kernels(&x) {
+        return Ok(x);
+    }
+    x.contiguous()
 }
 
 struct Geo {

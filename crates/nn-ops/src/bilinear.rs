@@ -2,6 +2,8 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
+use crate::scale::Upsample2x;
 use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -23,10 +25,13 @@ pub fn upsample_bilinear2x(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
-    if path::kernels(x) {
-        return x.contiguous()?.apply_op1(Op);
-    }
-    double_axis(&double_axis(x, 2)?, 3)
+    let op = || Some(trace::Op::Upsample(Upsample2x::Bilinear));
+    trace::step(&[x], op, || {
+        if path::kernels(x) {
+            return x.contiguous()?.apply_op1(Op);
+        }
+        double_axis(&double_axis(x, 2)?, 3)
+    })
 }
 
 /// Doubles the size along `axis`.
@@ -113,8 +118,24 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), (n, c, 2 * h, 2 * w).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (n, c, h, w) = l.shape().dims4()?;
+        let to = Shape::from((n, c, 2 * h, 2 * w));
+        crate::cuda::planes::bilinear(&to, h, w).run(&[(s, l)])
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, h, w) = x.dims4()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let call = crate::cuda::planes::bilinear_gradient(x.shape(), h, w);
+            return call.of(&[&dy.contiguous()?]).map(Some);
+        }
         let dx = with_slice(&dy.contiguous()?, |dy| {
             let mut dx = scratch(dy.len() / 4);
             dx.par_chunks_mut(h * w)

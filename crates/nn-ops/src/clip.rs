@@ -12,14 +12,7 @@ use candle_core::{Device, Result, Var};
 /// # Errors
 /// Only those of the device.
 pub fn clip_grad_norm(grads: &mut GradStore, vars: &[(String, Var)], max_norm: f64) -> Result<f64> {
-    let mut sum = 0f64;
-    for (_, var) in vars {
-        if let Some(g) = grads.get(var) {
-            let host = g.to_device(&Device::Cpu)?.contiguous()?;
-            sum += with_slice(&host, |g| Ok(sum_of_squares(g)))?;
-        }
-    }
-    let norm = sum.sqrt();
+    let norm = squares(grads, vars)?.sqrt();
     if norm.is_finite() && norm > max_norm {
         // torch adds 1e-6 to the norm.
         let factor = max_norm / (norm + 1e-6);
@@ -31,6 +24,44 @@ pub fn clip_grad_norm(grads: &mut GradStore, vars: &[(String, Var)], max_norm: f
         }
     }
     Ok(norm)
+}
+
+/// The sum of squares of all gradients.
+fn squares(grads: &GradStore, vars: &[(String, Var)]) -> Result<f64> {
+    #[cfg(feature = "cuda")]
+    if vars.iter().all(|(_, v)| v.device().is_cuda()) {
+        return squares_in_one_launch(grads, vars);
+    }
+    let mut sum = 0f64;
+    for (_, var) in vars {
+        if let Some(g) = grads.get(var) {
+            let host = g.to_device(&Device::Cpu)?.contiguous()?;
+            sum += with_slice(&host, |g| Ok(sum_of_squares(g)))?;
+        }
+    }
+    Ok(sum)
+}
+
+#[cfg(feature = "cuda")]
+fn squares_in_one_launch(grads: &GradStore, vars: &[(String, Var)]) -> Result<f64> {
+    use crate::cuda::optimiser::{Entry, sum_of_squares};
+    let mut present = Vec::with_capacity(vars.len());
+    for (name, var) in vars {
+        if let Some(g) = grads.get(var) {
+            present.push((name, var, g.contiguous()?));
+        }
+    }
+    let entries: Vec<_> = (present.iter())
+        .map(|(name, var, grad)| Entry {
+            name,
+            var: var.as_tensor(),
+            grad: Some(grad),
+            at: 0,
+            a: 0.0,
+            b: 0.0,
+        })
+        .collect();
+    sum_of_squares(&entries)
 }
 
 crate::simd::multiversion! {

@@ -3,6 +3,7 @@
 
 use crate::cpu::shared::{SharedMut, scratch};
 use crate::path;
+use crate::plan::trace;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -18,11 +19,14 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.shape() != b.shape() {
         bail!("add: {:?} and {:?} differ", a.shape(), b.shape())
     }
-    if fast(a) && fast(b) {
-        a.contiguous()?.apply_op2(&b.contiguous()?, Op::Add)
-    } else {
-        a + b
-    }
+    let op = || Some(trace::Op::Add { factor: 1.0 });
+    trace::step(&[a, b], op, || {
+        if fast(a) && fast(b) {
+            a.contiguous()?.apply_op2(&b.contiguous()?, Op::Add)
+        } else {
+            a + b
+        }
+    })
 }
 
 /// `(a + b) * factor`, both of one shape: a residual path that keeps its variance, with `factor` 1 / sqrt 2.
@@ -33,15 +37,20 @@ pub fn add_scaled(a: &Tensor, b: &Tensor, factor: f64) -> Result<Tensor> {
     if a.shape() != b.shape() {
         bail!("add_scaled: {:?} and {:?} differ", a.shape(), b.shape())
     }
-    if fast(a) && fast(b) {
-        a.contiguous()?
-            .apply_op2(&b.contiguous()?, Op::AddScaled(factor as f32))
-    } else {
-        (a + b)? * factor
-    }
+    let factor_32 = factor as f32;
+    let op = || Some(trace::Op::Add { factor: factor_32 });
+    trace::step(&[a, b], op, || {
+        if path::kernels(a) && path::kernels(b) {
+            a.contiguous()?
+                .apply_op2(&b.contiguous()?, Op::AddScaled(factor_32))
+        } else {
+            (a + b)? * factor
+        }
+    })
 }
 
-/// `x * mask`, the mask a constant: it gets no gradient, and none is computed for it.
+/// `x * mask`, the mask a constant: it gets no gradient, and none is computed for it. It may lie elsewhere and be of another
+/// type than x.
 ///
 /// # Errors
 /// Shapes that differ.
@@ -53,7 +62,8 @@ pub fn mask(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
         x.contiguous()?
             .apply_op2(&mask.contiguous()?.detach(), Op::Mask)
     } else {
-        x * mask.detach()
+        let mask = mask.detach().to_device(x.device())?;
+        x * mask.to_dtype(x.dtype())?
     }
 }
 
@@ -63,15 +73,54 @@ pub fn mask(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 /// Fewer than two dimensions, or others than the second that differ.
 pub fn cat_channels(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     joined(a.shape(), b.shape())?;
-    if fast(a) && fast(b) {
-        a.contiguous()?.apply_op2(&b.contiguous()?, Op::Cat)
-    } else {
-        Tensor::cat(&[a, b], 1)
-    }
+    trace::step(
+        &[a, b],
+        || Some(trace::Op::Cat),
+        || {
+            if fast(a) && fast(b) {
+                a.contiguous()?.apply_op2(&b.contiguous()?, Op::Cat)
+            } else {
+                Tensor::cat(&[a, b], 1)
+            }
+        },
+    )
 }
 
+/// x (N, C, H, W) with v (N, C) added to its channels.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn add_channels(x: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (n, c, _, _) = x.dims4()?;
+    if v.dims() != [n, c] {
+        bail!("add_channels: {:?} does not fit {:?}", v.shape(), x.shape())
+    }
+    trace::step(
+        &[x, v],
+        || Some(trace::Op::AddChannels),
+        || x.broadcast_add(&v.reshape((n, c, 1, 1))?),
+    )
+}
+
+/// Every pixel of x (N, C, H, W) times that of `weight` (N, 1, H, W).
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn gate(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (n, _, h, w) = x.dims4()?;
+    if weight.dims() != [n, 1, h, w] {
+        bail!("gate: {:?} does not fit {:?}", weight.shape(), x.shape())
+    }
+    trace::step(
+        &[x, weight],
+        || Some(trace::Op::Gate),
+        || x.broadcast_mul(weight),
+    )
+}
+
+/// Elsewhere candle's own are single launches already.
 fn fast(x: &Tensor) -> bool {
-    path::kernels(x)
+    path::cpu_kernels(x)
 }
 
 /// The shape of both side by side, and the floats per picture of each.
@@ -179,6 +228,23 @@ impl CustomOp2 for Op {
                 (CpuStorage::F32(cat(a, b, len_a, len_b)), shape)
             }
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        match self {
+            Self::AddScaled(k) => crate::cuda::add_scaled((s1, l1), (s2, l2), *k),
+            _ => bail!(
+                "{}: has no CUDA kernel, candle's operator serves",
+                self.name()
+            ),
+        }
     }
 
     fn bwd(

@@ -1,20 +1,25 @@
 //! 2-D convolution with gradients of input, weights and bias.
 //!
 //! On the CPU the common case (3 x 3, stride 1, "same" padding, one group) runs by Winograd's algorithm, or by a direct
-//! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. Elsewhere, and
-//! on request ([`crate::path`]), candle's operator.
+//! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. On CUDA devices
+//! cuDNN does it (feature `cudnn`), both ways. Elsewhere, and on request ([`crate::path`]), candle's operator.
 
+use crate::cpu::blocked::BLOCK;
 use crate::cpu::direct;
+use crate::cpu::epilogue::Epilogue;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
-use crate::cpu::winograd;
-use crate::kept::Kept;
+use crate::cpu::planes::View;
+use crate::cpu::shared::aligned;
+use crate::cpu::winograd::{self, Source, Weights};
+use crate::kept::{Kept, Rounded};
 use crate::path::{self, Path};
+use crate::plan::trace::{self, Op};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Module, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Module, Result, Shape, Tensor, bail,
+};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
-use std::sync::Arc;
 
 /// Stride, zero padding and groups of a convolution; the same along both axes, as in `torch.nn.Conv2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,8 @@ impl Conv2dConfig {
 /// `y = x * w + b`: x (N, Ci, H, W), w (Co, Ci / groups, Kh, Kw), b (Co); y (N, Co, H', W') with
 /// H' = (H + 2 padding - Kh) / stride + 1.
 ///
+/// Weights and bias are rounded to the type of x, so that f32 weights train a network that computes in bf16; sums are f32.
+///
 /// # Errors
 /// Shapes that do not fit each other, or a kernel larger than the padded picture.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
@@ -64,16 +71,46 @@ fn apply(
     cfg: Conv2dConfig,
     kept: Option<Kept>,
 ) -> Result<Tensor> {
+    let constant = || !w.track_op() && !b.is_some_and(Tensor::track_op);
+    let op = || {
+        constant().then(|| Op::Conv {
+            w: w.clone(),
+            b: b.cloned(),
+            cfg,
+        })
+    };
+    trace::step(&[x], op, || evaluate(x, w, b, cfg, kept))
+}
+
+fn evaluate(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    cfg: Conv2dConfig,
+    kept: Option<Kept>,
+) -> Result<Tensor> {
     let geometry = geometry(x.shape(), w.shape(), b.map(Tensor::shape), cfg)?;
-    if !path::kernels(x) {
-        return reference(x, w, b, &geometry);
+    let w = &w.to_dtype(x.dtype())?;
+    let b = b.map(|b| b.to_dtype(x.dtype())).transpose()?;
+    if !kernels(x) {
+        if !path::is_half(x) || x.device().is_cuda() {
+            return reference(x, w, b.as_ref(), &geometry);
+        }
+        let up = |t: &Tensor| t.to_dtype(DType::F32);
+        let b = b.as_ref().map(up).transpose()?;
+        return apply(&up(x)?, &up(w)?, b.as_ref(), cfg, None)?.to_dtype(x.dtype());
     }
     let (x, w) = (x.contiguous()?, w.contiguous()?);
-    let op = Op { cfg, kept };
+    let op = Convolution { cfg, kept };
     match b {
         Some(b) => x.apply_op3(&w, &b.contiguous()?, op),
         None => x.apply_op2(&w, op),
     }
+}
+
+/// Whether [`Op`] serves.
+fn kernels(x: &Tensor) -> bool {
+    path::cpu_kernels(x) || cfg!(feature = "cudnn") && path::cuda_kernels(x)
 }
 
 /// candle's operator. With a stride its backward fails where the two axes leave different remainders, so it sees just
@@ -169,16 +206,14 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&
     match Kernel::of(g) {
         Kernel::Winograd => {
             let s = sizes(g, false);
-            let kernels = match kept {
-                Some(kept) => kept.kernels(w, &s),
-                None => Arc::new(winograd::Kernels::new(w, &s, false)),
-            };
-            let y = winograd::forward(&s, &s.input().pack(x), &kernels);
-            let mut y = s.output().unpack(&y);
-            if let Some(b) = b {
-                add_bias(&mut y, b, g.oh * g.ow);
+            // Only what the second cache holds is worth keeping: the rest is transformed as it comes from memory.
+            match kept.filter(|_| s.light()).map(|kept| kept.kernels(w, &s)) {
+                Some(kernels) => through_tiles(&s, x, Weights::Kept(&kernels), b),
+                None => {
+                    let w = Source::Raw { w, turned: false };
+                    through_tiles(&s, x, Weights::Plain(w), b)
+                }
             }
-            y
         }
         Kernel::Direct3 => {
             let plan = Plan::new(g.n, g.h, g.w, 3);
@@ -189,15 +224,26 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&
     }
 }
 
-/// Adds b[c] to every pixel of channel c.
-fn add_bias(y: &mut [f32], b: &[f32], pixels: usize) {
-    y.par_chunks_mut(pixels.max(1))
-        .enumerate()
-        .with_min_len(16)
-        .for_each(|(i, y)| {
-            let b = b[i % b.len()];
-            y.iter_mut().for_each(|v| *v += b);
-        });
+/// Winograd's algorithm on x (n, ci, h, w), through the layout its kernels read.
+fn through_tiles(
+    s: &winograd::Sizes,
+    x: &[f32],
+    weights: Weights<'_>,
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let (input, output) = (s.input(), s.output());
+    let (mut x, mut y) = (input.pack(x), aligned(output.len()));
+    let bias = bias.map(|b| {
+        let mut all = b.to_vec();
+        all.resize(b.len().next_multiple_of(BLOCK), 0.0);
+        all
+    });
+    // SAFETY: both buffers are this function's own.
+    unsafe {
+        let (x, y) = (View::of(&mut x, &input), View::of(&mut y, &output));
+        winograd::forward(s, x, weights, y, &Epilogue::bias(bias.as_deref()));
+    }
+    output.unpack(&y)
 }
 
 /// Which gradients are wanted: those of tensors that depend on a variable.
@@ -221,13 +267,12 @@ fn backward(
         Kernel::Winograd => {
             let (s, turned) = (sizes(g, false), sizes(g, true));
             let dx = wanted.x.then(|| {
-                let kernels = winograd::Kernels::new(w, &turned, true);
-                let dx = winograd::forward(&turned, &turned.input().pack(dy), &kernels);
-                turned.output().unpack(&dx)
+                let w = Source::Raw { w, turned: true };
+                through_tiles(&turned, dy, Weights::Plain(w), None)
             });
-            let dw = wanted
-                .w
-                .then(|| winograd::weight_gradient(&s, &s.input().pack(x), &s.output().pack(dy)));
+            let dw = wanted.w.then(|| {
+                winograd::weight_gradient(&s, &mut s.input().pack(x), &s.output().pack(dy))
+            });
             [dx, dw, db]
         }
         Kernel::Direct3 => {
@@ -253,12 +298,12 @@ fn backward(
     }
 }
 
-struct Op {
+struct Convolution {
     cfg: Conv2dConfig,
     kept: Option<Kept>,
 }
 
-impl Op {
+impl Convolution {
     fn fwd(
         &self,
         x: (&CpuStorage, &Layout),
@@ -291,6 +336,14 @@ impl Op {
             b: b.is_some_and(Tensor::track_op),
         };
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cudnn")]
+        if x.device().is_cuda() {
+            use crate::cuda::conv;
+            let dx = wanted.x.then(|| conv::input_gradient(&g, w, &dy));
+            let dw = wanted.w.then(|| conv::weight_gradient(&g, x, &dy));
+            let db = wanted.b.then(|| conv::bias_gradient(&g, &dy));
+            return Ok([dx.transpose()?, dw.transpose()?, db.transpose()?]);
+        }
         let [dx, dw, db] = with_slice(x, |x| {
             with_slice(w, |w| {
                 with_slice(&dy, |dy| Ok(backward(&g, x, w, dy, wanted)))
@@ -309,7 +362,7 @@ impl Op {
     }
 }
 
-impl CustomOp2 for Op {
+impl CustomOp2 for Convolution {
     fn name(&self) -> &'static str {
         "conv2d"
     }
@@ -322,6 +375,18 @@ impl CustomOp2 for Op {
     ) -> Result<(CpuStorage, Shape)> {
         self.fwd((s1, l1), (s2, l2), None)
     }
+    #[cfg(feature = "cudnn")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let g = geometry(l1.shape(), l2.shape(), None, self.cfg)?;
+        crate::cuda::conv::forward(&g, (s1, l1), (s2, l2), None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -334,7 +399,7 @@ impl CustomOp2 for Op {
     }
 }
 
-impl CustomOp3 for Op {
+impl CustomOp3 for Convolution {
     fn name(&self) -> &'static str {
         "conv2d"
     }
@@ -349,6 +414,20 @@ impl CustomOp3 for Op {
     ) -> Result<(CpuStorage, Shape)> {
         self.fwd((s1, l1), (s2, l2), Some((s3, l3)))
     }
+    #[cfg(feature = "cudnn")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let g = geometry(l1.shape(), l2.shape(), Some(l3.shape()), self.cfg)?;
+        crate::cuda::conv::forward(&g, (s1, l1), (s2, l2), Some((s3, l3)))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -369,6 +448,7 @@ pub struct Conv2d {
     bias: Option<Tensor>,
     cfg: Conv2dConfig,
     kept: Kept,
+    rounded: Rounded,
 }
 
 impl Conv2d {
@@ -415,6 +495,7 @@ impl Conv2d {
             bias: Some(vb.get_with_hints(co, "bias", init)?),
             cfg,
             kept: Kept::default(),
+            rounded: Rounded::default(),
         })
     }
 
@@ -425,6 +506,7 @@ impl Conv2d {
             bias,
             cfg,
             kept: Kept::default(),
+            rounded: Rounded::default(),
         }
     }
 
@@ -447,7 +529,13 @@ impl Conv2d {
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         // Weights in training change under the same layer.
-        let kept = (!self.weight.track_op()).then(|| self.kept.clone());
+        let fixed = !self.weight.track_op();
+        let kept = fixed.then(|| self.kept.clone());
+        if fixed && x.dtype() != self.weight.dtype() {
+            let [w, b] = (self.rounded).get(x.dtype(), [Some(&self.weight), self.bias.as_ref()])?;
+            let w = w.as_ref().unwrap_or(&self.weight);
+            return apply(x, w, b.as_ref(), self.cfg, kept);
+        }
         apply(x, &self.weight, self.bias.as_ref(), self.cfg, kept)
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::opaque;
 use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
@@ -23,6 +24,11 @@ pub fn upfirdn2d(
     down: usize,
     pad: [isize; 2],
 ) -> Result<Tensor> {
+    let taps = taps.to_vec();
+    opaque(&[x], move |x| evaluate(&x[0], &taps, up, down, pad))
+}
+
+fn evaluate(x: &Tensor, taps: &[f64], up: usize, down: usize, pad: [isize; 2]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let plan = Plan {
         taps: taps.iter().rev().copied().collect(),
@@ -45,7 +51,7 @@ pub fn upfirdn2d(
             x.shape()
         )
     }
-    if !path::kernels(x) {
+    if !plan.serves(x) {
         return plan.reference(x, oh, ow);
     }
     x.contiguous()?.apply_op1(Op { plan, oh, ow })
@@ -105,6 +111,26 @@ impl Plan {
         let valid = self.up > 0 && self.down > 0 && !self.taps.is_empty() && len > 0;
         let valid = valid && small(self.before) && small(after) && rest < isize::MAX as usize / 8;
         valid.then(|| rest / self.down + 1)
+    }
+
+    /// Whether a kernel does it where `x` lies.
+    fn serves(&self, x: &Tensor) -> bool {
+        #[cfg(feature = "cuda")]
+        if self.taps.len() > crate::cuda::Fir::MOST {
+            return path::cpu_kernels(x);
+        }
+        path::kernels(x)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn call(&self, to: &Shape, from: (usize, usize), out: (usize, usize)) -> crate::cuda::Call {
+        let fir = crate::cuda::Fir {
+            taps: &self.taps,
+            up: self.up,
+            down: self.down,
+            before: self.before,
+        };
+        fir.call(to, from, out)
     }
 
     /// The transposed map: from gradients of the outputs to those of the inputs.
@@ -229,9 +255,27 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), (n, c, self.oh, self.ow).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (n, c, h, w) = l.shape().dims4()?;
+        let to = Shape::from((n, c, self.oh, self.ow));
+        self.plan
+            .call(&to, (h, w), (self.oh, self.ow))
+            .run(&[(s, l)])
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, h, w) = x.dims4()?;
         let transposed = self.plan.transposed();
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let call = transposed.call(x.shape(), (self.oh, self.ow), (h, w));
+            return call.of(&[&dy.contiguous()?]).map(Some);
+        }
         let dx = with_slice(&dy.contiguous()?, |dy| {
             Ok(transposed.planes(dy, (self.oh, self.ow), (h, w)))
         })?;

@@ -3,9 +3,10 @@
 
 use crate::cpu::shared::{SharedMut, scratch};
 use crate::path;
+use crate::plan::trace;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Module, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Module, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 
@@ -22,7 +23,7 @@ pub enum Activation {
 /// channels.
 ///
 /// x is (N, C, ...) with at least one more dimension or none; `scale` and `shift` are both (C), or both (N, C) for a
-/// modulation that differs between pictures.
+/// modulation that differs between pictures. They may be f32 where x is bf16 or f16; the arithmetic is f32.
 ///
 /// # Errors
 /// C not divisible by `groups`, or scale and shift of other shapes.
@@ -34,10 +35,48 @@ pub fn group_norm(
     eps: f64,
     act: Activation,
 ) -> Result<Tensor> {
+    let op = || {
+        let constant = !scale.track_op() && !shift.track_op() && scale.rank() == 1;
+        constant.then(|| traced(scale, shift, groups, eps, act, false))
+    };
+    trace::step(&[x], op, || evaluate(x, scale, shift, groups, eps, act))
+}
+
+fn traced(
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+    act: Activation,
+    modulated: bool,
+) -> trace::Op {
+    trace::Op::GroupNorm {
+        weight: weight.clone(),
+        bias: bias.clone(),
+        groups,
+        eps,
+        silu: act == Activation::Silu,
+        modulated,
+    }
+}
+
+fn evaluate(
+    x: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    groups: usize,
+    eps: f64,
+    act: Activation,
+) -> Result<Tensor> {
     let geo = Geo::new(x.shape(), scale.shape(), shift.shape(), groups)?;
     if !path::kernels(x) {
-        return reference(x, scale, shift, &geo, eps, act);
+        if !path::is_half(x) {
+            return reference(x, scale, shift, &geo, eps, act);
+        }
+        let [y, scale, shift] = [x, scale, shift].map(|t| t.to_dtype(DType::F32));
+        return group_norm(&y?, &scale?, &shift?, groups, eps, act)?.to_dtype(x.dtype());
     }
+    let (scale, shift) = (scale.to_dtype(DType::F32)?, shift.to_dtype(DType::F32)?);
     let op = Op { groups, eps, act };
     x.contiguous()?
         .apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
@@ -97,6 +136,19 @@ impl Geo {
             groups,
             per_picture,
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self, op: &Op) -> crate::cuda::GroupNormGeometry {
+        crate::cuda::GroupNormGeometry {
+            n: self.n,
+            c: self.c,
+            pixels: self.pixels,
+            groups: self.groups,
+            per_picture: self.per_picture,
+            silu: op.act == Activation::Silu,
+            eps: op.eps,
+        }
     }
 
     /// Channels of one group.
@@ -333,6 +385,20 @@ impl CustomOp3 for Op {
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let geo = Geo::new(l1.shape(), l2.shape(), l3.shape(), self.groups)?;
+        crate::cuda::group_norm(&geo.on_cuda(self), (s1, l1), (s2, l2), (s3, l3))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -343,6 +409,12 @@ impl CustomOp3 for Op {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let geo = Geo::new(x.shape(), scale.shape(), shift.shape(), self.groups)?;
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let g = geo.on_cuda(self);
+            let [dx, ds, dh] = crate::cuda::group_norm_gradients(&g, x, scale, shift, &dy)?;
+            return Ok((Some(dx), Some(ds), Some(dh)));
+        }
         let [dx, ds, dh] = with_slice(x, |x| {
             with_slice(scale, |s| {
                 with_slice(shift, |h| {
@@ -396,10 +468,18 @@ impl GroupNorm {
         shift: &Tensor,
         act: Activation,
     ) -> Result<Tensor> {
-        let one_plus = (scale + 1.0)?;
-        let scale = one_plus.broadcast_mul(&self.weight)?;
-        let shift = (one_plus.broadcast_mul(&self.bias)? + shift)?;
-        group_norm(x, &scale, &shift, self.groups, self.eps, act)
+        let op = || {
+            let constant = !self.weight.track_op() && !self.bias.track_op();
+            constant.then(|| traced(&self.weight, &self.bias, self.groups, self.eps, act, true))
+        };
+        trace::step(&[x, scale, shift], op, || {
+            let one_plus = (scale + 1.0)?;
+            let weight = self.weight.to_dtype(scale.dtype())?;
+            let bias = self.bias.to_dtype(scale.dtype())?;
+            let scale = one_plus.broadcast_mul(&weight)?;
+            let shift = (one_plus.broadcast_mul(&bias)? + shift)?;
+            evaluate(x, &scale, &shift, self.groups, self.eps, act)
+        })
     }
 }
 

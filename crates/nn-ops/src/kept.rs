@@ -1,8 +1,10 @@
-//! Transformed weights of convolutions that are not being trained, kept from call to call within a budget.
+//! What layers that are not being trained keep from call to call: transformed weights, within a budget, and weights
+//! rounded to the type that the network computes in.
 
 use crate::cpu::winograd::{Kernels, Sizes};
+use candle_core::{DType, Result, Tensor};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bytes that all layers of the process keep together.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -57,5 +59,32 @@ impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = self.0.get().map_or(0, |held| held.bytes);
         write!(f, "Kept({bytes} bytes)")
+    }
+}
+
+/// A layer's weight and bias in another type than they have, the last one asked for; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rounded(Arc<Mutex<Option<Pair>>>);
+
+/// Their type, and weights and bias in it.
+type Pair = (DType, [Option<Tensor>; 2]);
+
+impl Rounded {
+    /// Weight and bias, which must be the same at every call, as `dtype`.
+    pub(crate) fn get(
+        &self,
+        dtype: DType,
+        tensors: [Option<&Tensor>; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
+        let mut held = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((of, rounded)) = &*held
+            && *of == dtype
+        {
+            return Ok(rounded.clone());
+        }
+        let [w, b] = tensors.map(|t| t.map(|t| t.to_dtype(dtype)).transpose());
+        let rounded = [w?, b?];
+        *held = Some((dtype, rounded.clone()));
+        Ok(rounded)
     }
 }

@@ -1,18 +1,21 @@
 //! A fully connected layer whose rows do not depend on each other's company.
 
 use crate::conv::{Conv2dConfig, conv2d};
+use crate::path;
+use crate::plan::trace::{self, Function, Op};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
+use std::sync::Arc;
 
 /// `y = x w^T + b`: x (N, I), w (O, I), b (O).
 ///
-/// One product per row: a matrix product over all rows may sum in another order when there are more of them, and a
-/// picture must not change with its batch.
+/// One product per row on the CPU: a matrix product over all rows may sum in another order when there are more of them,
+/// and a picture must not change with its batch. Weights and bias are rounded to the type of x.
 ///
 /// # Errors
 /// Shapes that do not fit each other.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    let (&[n, i], &[o, wi]) = (x.dims(), w.dims()) else {
+    let (&[_, i], &[_, wi]) = (x.dims(), w.dims()) else {
         bail!(
             "linear: expected x (N, I) and w (O, I), got {:?} and {:?}",
             x.shape(),
@@ -21,6 +24,24 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     };
     if i != wi {
         bail!("linear: x {:?} does not fit w {:?}", x.shape(), w.shape())
+    }
+    let constant = !w.track_op() && !b.is_some_and(Tensor::track_op);
+    let op = || {
+        let (w, b) = (w.clone(), b.cloned());
+        let again: Function = Arc::new(move |x| evaluate(&x[0], &w, b.as_ref()));
+        constant.then_some(Op::Plain(again))
+    };
+    trace::step(&[x], op, || evaluate(x, w, b))
+}
+
+fn evaluate(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let ((n, i), (o, _)) = (x.dims2()?, w.dims2()?);
+    if path::cuda_kernels(x) {
+        let y = x.matmul(&w.to_dtype(x.dtype())?.t()?)?;
+        return match b {
+            Some(b) => y.broadcast_add(&b.to_dtype(x.dtype())?),
+            None => Ok(y),
+        };
     }
     let x = x.reshape((n, i, 1, 1))?;
     conv2d(&x, &w.reshape((o, i, 1, 1))?, b, Conv2dConfig::default())?.reshape((n, o))

@@ -2,6 +2,8 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
+use crate::scale::Pool2x;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -19,6 +21,14 @@ pub fn max_pool2x(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
+    trace::step(
+        &[x],
+        || Some(trace::Op::Pool(Pool2x::Max)),
+        || evaluate(x, n, c, h, w),
+    )
+}
+
+fn evaluate(x: &Tensor, n: usize, c: usize, h: usize, w: usize) -> Result<Tensor> {
     if path::kernels(x) {
         return x.contiguous()?.apply_op1(Op);
     }
@@ -81,10 +91,25 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), (n, c, oh, ow).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (n, c, h, w) = l.shape().dims4()?;
+        crate::cuda::planes::max(&(n, c, h / 2, w / 2).into(), h, w).run(&[(s, l)])
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, h, w) = x.dims4()?;
         let (oh, ow) = (h / 2, w / 2);
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let call = crate::cuda::planes::max_gradient(x.shape(), h, w);
+            return call.of(&[x, &dy]).map(Some);
+        }
         let dx = with_slice(x, |x| {
             with_slice(&dy, |dy| {
                 let mut dx = vec![0f32; x.len()];

@@ -1,17 +1,20 @@
 //! Which implementation of an operator runs: this crate's fast or exact kernels, or candle's own as the reference.
 
+#[cfg(feature = "cudnn")]
+use crate::precision::Precision;
 use candle_core::{DType, Tensor};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The implementation that operators choose on the CPU.
+/// The implementation that operators choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Path {
     /// This crate's kernels, where there is one for the device and type; 3 x 3 convolutions by Winograd's algorithm, whose
     /// rounding is a few times that of a plain sum (relative error below 2e-5).
     Fast,
-    /// As [`Path::Fast`] without Winograd's algorithm: for comparisons number by number with other programs.
+    /// As [`Path::Fast`] without Winograd's algorithm and without TF32: for comparisons number by number with other
+    /// programs.
     Exact,
     /// Compositions of candle's operators, for comparison and as a way round a kernel under suspicion.
     Reference,
@@ -34,9 +37,34 @@ pub fn current() -> Path {
         })
 }
 
-/// Whether this crate's CPU kernels serve a tensor: f32 on the CPU, and not on the reference path.
+/// Whether this crate's kernels serve a tensor: those of [`cpu_kernels`] or [`cuda_kernels`].
 pub(crate) fn kernels(x: &Tensor) -> bool {
+    cpu_kernels(x) || cuda_kernels(x)
+}
+
+/// f32 on the CPU, and not on the reference path.
+pub(crate) fn cpu_kernels(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32 && current() != Path::Reference
+}
+
+/// f32, bf16 or f16 on a CUDA device, in a build for one, and not on the reference path.
+pub(crate) fn cuda_kernels(x: &Tensor) -> bool {
+    cfg!(feature = "cuda")
+        && x.device().is_cuda()
+        && matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16)
+        && current() != Path::Reference
+}
+
+/// Whether it is bf16 or f16. Where no kernel takes them, operators that sum go through f32: as on CUDA devices, only what
+/// is stored is rounded.
+pub(crate) fn is_half(x: &Tensor) -> bool {
+    matches!(x.dtype(), DType::BF16 | DType::F16)
+}
+
+/// Whether convolutions on CUDA devices may use TF32 now: with [`Precision::Tf32`], and never on [`Path::Exact`].
+#[cfg(feature = "cudnn")]
+pub(crate) fn tf32() -> bool {
+    crate::precision::current() == Precision::Tf32 && current() != Path::Exact
 }
 
 /// Chooses the path of every operator called from now on, in all threads that are not within [`with`].

@@ -2,6 +2,8 @@
 
 use crate::cpu::shared::scratch;
 use crate::path;
+use crate::plan::trace;
+use crate::scale::{Pool2x, Upsample2x};
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -12,6 +14,11 @@ use rayon::prelude::*;
 /// A rank other than 4.
 pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
+    let op = || Some(trace::Op::Upsample(Upsample2x::Nearest));
+    trace::step(&[x], op, || repeated(x, n, c, h, w))
+}
+
+fn repeated(x: &Tensor, n: usize, c: usize, h: usize, w: usize) -> Result<Tensor> {
     if fast(x) {
         return x.contiguous()?.apply_op1(Op::Repeat);
     }
@@ -30,10 +37,16 @@ pub fn avg_pool2x(x: &Tensor) -> Result<Tensor> {
     if h % 2 != 0 || w % 2 != 0 {
         bail!("avg_pool2x: {:?} needs an even height and width", x.shape())
     }
-    if fast(x) {
-        return x.contiguous()?.apply_op1(Op::Mean);
-    }
-    x.reshape((n, c, h / 2, 2, w / 2, 2))?.mean(5)?.mean(3)
+    trace::step(
+        &[x],
+        || Some(trace::Op::Pool(Pool2x::Mean)),
+        || {
+            if fast(x) {
+                return x.contiguous()?.apply_op1(Op::Mean);
+            }
+            x.reshape((n, c, h / 2, 2, w / 2, 2))?.mean(5)?.mean(3)
+        },
+    )
 }
 
 fn fast(x: &Tensor) -> bool {
@@ -103,9 +116,33 @@ impl CustomOp1 for Op {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        use crate::cuda::planes;
+        let (n, c, h, w) = l.shape().dims4()?;
+        let call = match self {
+            Op::Repeat => planes::repeat(&(n, c, 2 * h, 2 * w).into(), h, w, 1.0),
+            Op::Mean => planes::gather(&(n, c, h / 2, w / 2).into(), h / 2, w / 2, 0.25),
+        };
+        call.run(&[(s, l)])
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (_, _, h, w) = x.dims4()?;
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            use crate::cuda::planes;
+            let call = match self {
+                Op::Repeat => planes::gather(x.shape(), h, w, 1.0),
+                Op::Mean => planes::repeat(x.shape(), h / 2, w / 2, 0.25),
+            };
+            return call.of(&[&dy]).map(Some);
+        }
         let dx = with_slice(&dy, |dy| {
             Ok(match self {
                 Op::Repeat => gather(dy, h, w, 1.0),

@@ -3,7 +3,7 @@
 use crate::path;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rows per parallel task, at least.
@@ -20,10 +20,23 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
+    scaled_softmax(x, 1.0)
+}
+
+/// The softmax of `scale * x`, for a positive scale.
+pub(crate) fn scaled_softmax(x: &Tensor, scale: f64) -> Result<Tensor> {
     if path::kernels(x) {
-        return x.contiguous()?.apply_op1(Op);
+        return x.contiguous()?.apply_op1(Op {
+            scale: scale as f32,
+        });
     }
-    candle_nn::ops::softmax(x, D::Minus1)
+    if path::is_half(x) {
+        return scaled_softmax(&x.to_dtype(DType::F32)?, scale)?.to_dtype(x.dtype());
+    }
+    if scale == 1.0 {
+        return candle_nn::ops::softmax(x, D::Minus1);
+    }
+    candle_nn::ops::softmax(&(x * scale)?, D::Minus1)
 }
 
 multiversion! {
@@ -68,7 +81,9 @@ multiversion! {
     }
 }
 
-struct Op;
+struct Op {
+    scale: f32,
+}
 
 impl CustomOp1 for Op {
     fn name(&self) -> &'static str {
@@ -80,20 +95,34 @@ impl CustomOp1 for Op {
         let len = l.dims().last().copied().unwrap_or(1);
         y.par_chunks_mut(len)
             .with_min_len(ROWS)
-            .for_each(|row| softmax_row(row, 1.0));
+            .for_each(|row| softmax_row(row, self.scale));
         Ok((CpuStorage::F32(y), l.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s: &candle_core::CudaStorage,
+        l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let len = l.dims().last().copied().unwrap_or(1);
+        crate::cuda::softmax(l.shape(), len, self.scale).run(&[(s, l)])
     }
 
     fn bwd(&self, _: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let len = y.dim(D::Minus1)?;
         let dy = dy.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if y.device().is_cuda() {
+            return crate::cuda::softmax_gradient(y, &dy, len, self.scale).map(Some);
+        }
         let dx = with_slice(y, |y| {
             with_slice(&dy, |dy| {
                 let mut dx = dy.to_vec();
                 dx.par_chunks_mut(len)
                     .zip(y.par_chunks(len))
                     .with_min_len(ROWS)
-                    .for_each(|(dx, y)| softmax_backward(y, dx, 1.0));
+                    .for_each(|(dx, y)| softmax_backward(y, dx, self.scale));
                 Ok(dx)
             })
         })?;

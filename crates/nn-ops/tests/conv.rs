@@ -156,6 +156,9 @@ fn strides_paddings_groups_and_other_kernels() {
     check(2, 3, 5, 12, 10, 3, cfg(3, 0, 1), true);
     check(2, 4, 4, 6, 6, 3, cfg(1, 2, 1), true);
     check(11, 2, 4, 5, 5, 3, cfg(1, 1, 2), true);
+    // Kernels that reach across the whole picture, some taps beside all of it.
+    check(2, 3, 5, 1, 1, 5, cfg(1, 2, 1), true);
+    check(2, 3, 5, 2, 1, 7, cfg(2, 3, 1), true);
 }
 
 #[test]

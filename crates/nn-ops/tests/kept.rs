@@ -21,7 +21,7 @@ fn layers_keep_transforms_within_the_budget_and_give_the_same_bits() {
     let x = values(&[2, 16, 12, 12], 1);
     let w = values(&[32, 16, 3, 3], 2);
     let want = bits(&conv2d(&x, &w, None, cfg).unwrap());
-    let bytes = 36 * 32 * 16 * 4;
+    let bytes = 36 * (32 * 16 + 16) * 4;
     assert_eq!(kept_weights(), 0, "a function keeps nothing");
 
     let layer = Conv2d::from_tensors(w.clone(), None, cfg);

@@ -77,11 +77,11 @@ def record(name, states, sigmas, times, **settings):
 
 
 def run(name, cls, prediction="epsilon", steps=STEPS, kind="linear", spread=0.6, eta=None, solver={}, grid={},
-        learned=False, wrap={}, extra={}, **options):
+        learned=False, wrap={}, extra={}, kept="of_clipped", visited=None, step={}, **options):
     names = {"v": "v_prediction", "flow": "flow_prediction"}
     fixed = {"beta_schedule": "squaredcos_cap_v2"} if kind == "cosine" else {}
     s = cls(**{**fixed, **options, "prediction_type": names.get(prediction, prediction)})
-    s.set_timesteps(steps)
+    s.set_timesteps(**({"timesteps": visited} if visited else {"num_inference_steps": steps}))
     patch(s)
     if hasattr(s, "set_begin_index"):
         s.set_begin_index(0)  # else rounded times that come twice confuse it
@@ -96,7 +96,7 @@ def run(name, cls, prediction="epsilon", steps=STEPS, kind="linear", spread=0.6,
         y = model(shown, t)
         if learned:
             y = torch.cat([y, torch.tanh(0.5 * shown - 0.2)], 1)
-        more = {} if eta is None else {"eta": eta, "use_clipped_model_output": True}
+        more = dict(step) if eta is None else {"eta": eta, "use_clipped_model_output": kept == "of_clipped"}
         if cls is S.DPMSolverMultistepScheduler:
             more["variance_noise"] = NOISES[done]
         x = s.step(y, t, x, **more).prev_sample
@@ -181,7 +181,19 @@ def discrete(name, cls, eta=None, **o):
     wrap = {**wrap_of(o), **({"clip": o.get("clip_sample_range", 1.0)} if o["clip_sample"] else {})}
     solver = {"sampler": "ddim", "eta": eta} if cls is S.DDIMScheduler else {"sampler": "ddpm"}
     extra = {"variance": o["variance_type"]} if "variance_type" in o else {}
+    # By the process alone: a denoiser in sigma knows no noise but that of its answer, and its steps join.
+    if cls is S.DDIMScheduler and (o.get("kept") == "of_network" or o.get("timestep_spacing") == "linspace"):
+        extra["process_alone"] = True
+    if cls is S.DDIMScheduler:
+        extra.update(kept=o.get("kept", "of_clipped"), end_at_one=o.get("set_alpha_to_one", True))
     run(name, cls, eta=eta, solver=solver, grid=grid, wrap=wrap, extra=extra, **o)
+
+
+def churned(name, **o):
+    """Euler with fresh noise, which its network does not see."""
+    churn = {"s_churn": 4.0, "s_tmin": 0.5, "s_tmax": 30.0, "s_noise": 1.003}
+    solver = {"sampler": "euler", "churn": churn, "evaluated": {"before_noise": o.get("prediction", "epsilon")}}
+    sigma_space(name, S.EulerDiscreteScheduler, solver, step=churn, **o)
 
 
 for order in 1, 2, 3:
@@ -255,6 +267,21 @@ discrete("ddim-clip", S.DDIMScheduler, eta=0.3, clip_sample=True, clip_sample_ra
 discrete("ddim-threshold", S.DDIMScheduler, eta=0.3, clip_sample=False, spread=1.4, thresholding=True,
          dynamic_thresholding_ratio=0.9, sample_max_value=1.5)
 discrete("ddim-end", S.DDIMScheduler, eta=0.0, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+for kept in "of_clipped", "of_network":
+    for prediction in "epsilon", "sample", "v":
+        discrete(f"ddim-{kept}-{prediction}", S.DDIMScheduler, eta=0.3, clip_sample=True, kept=kept,
+                 prediction=prediction, spread=1.2)
+    discrete(f"ddim-{kept}-threshold", S.DDIMScheduler, eta=0.0, clip_sample=False, kept=kept, spread=1.4,
+             thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=1.5)
+for eta in 0.0, 0.7:
+    discrete(f"ddim-linspace-{eta}", S.DDIMScheduler, eta=eta, clip_sample=False, timestep_spacing="linspace")
+discrete("ddim-linspace-clip", S.DDIMScheduler, eta=0.5, clip_sample=True, timestep_spacing="linspace", spread=1.2,
+         kept="of_network", prediction="v")
+discrete("ddim-linspace-end", S.DDIMScheduler, eta=0.5, clip_sample=False, timestep_spacing="linspace",
+         set_alpha_to_one=False, steps=7)
+for prediction in "epsilon", "sample", "v":
+    churned(f"euler-churn-{prediction}", prediction=prediction)
+churned("euler-churn-karras", use_karras_sigmas=True)
 for variance in "fixed_small", "fixed_large", "learned_range":
     discrete(f"ddpm-{variance}", S.DDPMScheduler, variance_type=variance, clip_sample=False,
              learned=variance == "learned_range")
@@ -262,6 +289,12 @@ discrete("ddpm-small-log", S.DDPMScheduler, variance_type="fixed_small_log", cli
 discrete("ddpm-linspace", S.DDPMScheduler, variance_type="fixed_large", clip_sample=True, timestep_spacing="linspace")
 discrete("ddpm-trailing", S.DDPMScheduler, variance_type="fixed_small", clip_sample=True, timestep_spacing="trailing",
          prediction="v")
+# The last step visited is not step 0, and has noise.
+for variance in "fixed_small", "fixed_large", "learned_range":
+    o = dict(variance_type=variance, clip_sample=True, learned=variance == "learned_range")
+    discrete(f"ddpm-noisy-trailing-{variance}", S.DDPMScheduler, timestep_spacing="trailing", **o)
+    discrete(f"ddpm-noisy-offset-{variance}", S.DDPMScheduler, timestep_spacing="leading", steps_offset=7, **o)
+    discrete(f"ddpm-noisy-list-{variance}", S.DDPMScheduler, visited=[950, 700, 512, 300, 120, 40], steps=6, **o)
 discrete("ddpm-sample", S.DDPMScheduler, variance_type="fixed_small", clip_sample=False, prediction="sample",
          beta_schedule="sigmoid")
 

@@ -3,41 +3,16 @@ those programs themselves, and architectures.json, the parameters of published n
 
     python networks.py CHECKOUT        # of GitHub yang-song/score_sde_pytorch; needs torch, numpy, diffusers
 
-Parameters, pictures and weights of the gradients are formulas, so that none need to be stored: `numbers` below, which
-tests/networks.rs repeats. Kept are the output, the gradient at the picture and one number per parameter's gradient.
+Parameters, pictures and weights of the gradients are formulas, so that none need to be stored: formula.py. Kept are
+the output, the gradient at the picture and one number per parameter's gradient.
 """
 import importlib, json, os, struct, sys, types
 import numpy as np, torch as th
 
+from formula import numbers, parameter
+
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "cases")
 SQRT2 = 1.4142135623730951
-
-
-def numbers(name, count):
-    """Uniform in [-1, 1), a function of name and index alone: FNV-1a of the name, then splitmix64."""
-    h = 0xCBF29CE484222325
-    for b in name.encode():
-        h = (h ^ b) * 0x100000001B3 % 2**64
-    with np.errstate(over="ignore"):
-        z = np.uint64(h) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
-
-
-def parameter(name, shape):
-    n = int(np.prod(shape))
-    u = numbers(name, n)
-    if len(shape) > 1:
-        u = u * np.sqrt(3.0 * shape[0] / n)
-    elif name.endswith(".W") or name == "time_proj.weight":
-        u = u * 16.0
-    elif name.endswith("weight"):
-        u = 1.0 + 0.2 * u
-    else:
-        u = 0.2 * u
-    return th.from_numpy(u.astype("f4").reshape(shape))
 
 
 class Section(dict):
@@ -91,6 +66,7 @@ def score_sde_cases():
         ("ddpmpp", dict(resblock_type="ddpm"), {}, time),
         ("ddpmpp-biggan", dict(num_res_blocks=2, attn_resolutions=[8]), {}, time),
         ("ncsnpp-ve", dict(ve, ch_mult=[1, 1, 2], attn_resolutions=[8]), dict(image_size=16), sigma),
+        ("ncsnpp-wide", dict(ve, ch_mult=[1, 4]), {}, sigma),  # as diffusers has it: attention in 32 groups
         ("ncsnpp-cat", dict(ve, progressive_combine="cat", skip_rescale=False), dict(centered=False), sigma),
         ("ncsnpp-residual", dict(ve, progressive="residual", progressive_input="residual", ch_mult=[1, 1, 2]), {}, sigma),
         ("ncsnpp-residual-plain", dict(progressive="residual", progressive_input="residual", skip_rescale=False,
@@ -269,4 +245,5 @@ def main():
     save(os.path.join(HERE, "networks.safetensors"), tensors)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ use common::{close_to, quiet};
 use score_sde::diffusion::{
     GaussianDiffusion, LossType, MeanType, Schedule, VarType, space_timesteps,
 };
-use score_sde::sampler::{ddim, ddim_reverse_step, ddpm};
+use score_sde::sampler::{Ddim, ddim, ddim_reverse_step, ddpm};
 use score_sde::{UNet, UNetConfig};
 use std::collections::HashMap;
 use std::path::Path;
@@ -125,8 +125,11 @@ fn processes_of_every_kind() {
             &d,
             &model,
             io["start"].clone(),
-            0.5,
-            true,
+            &Ddim {
+                eta: 0.5,
+                clip: true,
+                ..Ddim::default()
+            },
             &mut fresh,
             &mut quiet,
         )

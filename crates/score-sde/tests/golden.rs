@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use common::{Case, close, device_free, quiet};
 use score_sde::diffusion::{Coefficients, GaussianDiffusion};
-use score_sde::sampler::{ddim, ddpm, no_noise};
+use score_sde::sampler::{Ddim, ddim, ddpm, no_noise};
 use score_sde::{DiffusionConfig, UNet, UNetConfig};
 use std::collections::HashMap;
 
@@ -117,7 +117,11 @@ fn check_processes() {
         let mut noise = |i: usize, _: &Tensor| zs.get(i);
         let y = ddpm(&d, &model, start.clone(), true, &mut noise, &mut quiet).unwrap();
         close(&case, "sample_ddpm", &y, 1e-4);
-        let y = ddim(&d, &model, start, 0.0, true, &mut no_noise, &mut quiet).unwrap();
+        let clip = Ddim {
+            clip: true,
+            ..Ddim::default()
+        };
+        let y = ddim(&d, &model, start, &clip, &mut no_noise, &mut quiet).unwrap();
         close(&case, "sample_ddim", &y, 1e-4);
     }
 }

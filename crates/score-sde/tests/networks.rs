@@ -2,10 +2,13 @@
 //! finite differences; what they refuse. `scripts/networks.py` made the numbers.
 
 mod common;
+#[path = "common/formula.rs"]
+mod formula;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use common::{close, close_to};
+use formula::numbers;
 use nn_ops::Params;
 use score_sde::sde::{Labels, NetworkScore, Score, Sde, Ve};
 use score_sde::unet::DropMask;
@@ -29,18 +32,6 @@ fn fnv(text: &str, h: u64) -> u64 {
 }
 
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// As the script's.
-fn numbers(name: &str, count: usize) -> Vec<f64> {
-    let h = fnv(name, FNV);
-    let one = |i: u64| {
-        let z = h.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 * 2f64.powi(-52) - 1.0
-    };
-    (1..=count as u64).map(one).collect()
-}
 
 /// As the script's.
 fn parameter(name: &str, dims: &[usize]) -> Tensor {

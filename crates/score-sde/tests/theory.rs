@@ -346,3 +346,32 @@ fn bad_arguments_are_told() {
     let (one, _) = field.split(&HAAR).unwrap();
     assert!(one.split(&HAAR).unwrap_err().to_string().contains("even"));
 }
+
+#[test]
+fn a_measured_spectrum_is_a_field() {
+    let law = Field::power_law(16, 2.0).unwrap();
+    let scaled = law.power().iter().map(|p| 3.0 * p).collect();
+    let field = Field::of_power(16, scaled).unwrap();
+    near("condition", field.condition(), law.condition(), 1e-12);
+    near("power", field.power()[5], 3.0 * law.power()[5], 1e-12);
+    let again = field.standardised();
+    near("standardised", again.power()[5], law.power()[5], 1e-12);
+    // From 0 to the corner (8, 8); along the axes the law itself, up to what its annulus mixes.
+    let radial = law.radial();
+    assert_eq!(radial.len(), 12);
+    near("at 0", radial[0], law.power()[0], 1e-12);
+    for (got, want) in radial.iter().zip(law.power()).take(9).skip(1) {
+        near("radial", *got, *want, 0.4);
+    }
+    let total: f64 = law.power().iter().sum();
+    near("trace", total, 256.0, 1e-12);
+    for (size, power, words) in [
+        (0, vec![], "(0, 0)"),
+        (2, vec![1.0; 3], "(2, 3)"),
+        (1, vec![-1.0], "power"),
+        (1, vec![f64::NAN], "power"),
+    ] {
+        let error = Field::of_power(size, power).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}

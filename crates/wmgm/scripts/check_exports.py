@@ -1,15 +1,16 @@
 """Shows that what `cargo xtask export-weights --to diffusers|safetensors` writes is loaded by diffusers and by plain PyTorch,
 and computes the same there.
 
-    cargo build -p xtask && python crates/wmgm/scripts/check_exports.py target/debug/xtask [GOLDEN]
+    cargo build -p xtask && python crates/wmgm/scripts/check_exports.py target/debug/xtask [--golden FOLDER] [--score-sde CHECKOUT]
 
-needs torch, numpy, diffusers, safetensors. Random networks go from diffusers to a bundle and back; with GOLDEN, a folder of
+needs torch, numpy, diffusers, safetensors. Random networks go from diffusers to a bundle and back. With --golden, a folder of
 reference cases, improved-diffusion's checkpoints become networks of diffusers, whose outputs must be those of the reference.
+With --score-sde, a checkout of GitHub yang-song/score_sde_pytorch, its networks do, or are refused for what diffusers lacks.
 """
-import json, pathlib, subprocess, sys, tempfile
+import argparse, json, pathlib, subprocess, sys, tempfile
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, ScoreSdeVePipeline, ScoreSdeVeScheduler, UNet2DModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from diffusers_models import PLAIN, SCORE, network, noise
 
@@ -25,9 +26,43 @@ def export(xtask, *args):
     assert done.returncode == 0, done.stderr
 
 
+def score_sde(xtask, at, checkout, worst):
+    """The networks of the cases of score-sde's tests, by score_sde and by diffusers."""
+    import networks  # beside formula.py
+
+    nets = networks.score_sde(checkout)
+    for case in networks.score_sde_cases():
+        sde = "vesde" if case["config"]["model"]["embedding_type"] == "fourier" else "vpsde"
+        # diffusers' pipeline of the one has pictures in [0, 1], that of the other in [-1, 1].
+        config = dict(case["config"], data=dict(case["config"]["data"], centered=sde == "vpsde"))
+        sections = {k: networks.Section(v) for k, v in config.items()}
+        net = nets[config["model"]["name"]](networks.Section(sections, training=networks.Section(continuous=True))).eval()
+        for name, p in net.named_parameters():
+            p.data = networks.parameter(name, p.shape)
+        flags, file = at / "flags.json", at / f"{case['name']}.safetensors"
+        flags.write_text(json.dumps(dict(config, training=dict(sde=sde, continuous=True))))
+        save_file({name: t.float().contiguous() for name, t in net.state_dict().items()}, file)
+        what = f"score_sde {case['name']} --to diffusers"
+        try:
+            export(xtask, file, "--config", flags, "--out", at / case["name"], "--to", "diffusers")
+        except AssertionError as reason:
+            print(f"{what} is refused: {reason}")
+            continue
+        kind = ScoreSdeVePipeline if sde == "vesde" else DDPMPipeline
+        other = kind.from_pretrained(at / case["name"]).unet.eval()
+        x = noise(case["name"], (2, config["data"]["num_channels"], *case["size"]))
+        t = torch.tensor(case["t"], dtype=torch.float32)
+        worst[what] = apart(other(x, t).sample, net(x, t))
+    assert all(f"score_sde {name} --to diffusers" in worst for name in ("ddpm", "ncsnpp-wide"))
+
+
 def main():
-    xtask = sys.argv[1]
-    golden = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    parser = argparse.ArgumentParser()
+    parser.add_argument("xtask")
+    parser.add_argument("--golden", type=pathlib.Path)
+    parser.add_argument("--score-sde")
+    options = parser.parse_args()
+    xtask, golden = options.xtask, options.golden
     torch.set_num_threads(1)
     worst = {}
     with tempfile.TemporaryDirectory() as temporary, torch.no_grad():
@@ -49,6 +84,8 @@ def main():
             plain = UNet2DModel(**config).eval()
             plain.load_state_dict(load_file(at / f"{name}.safetensors"), strict=True)
             worst[f"{name} --to safetensors"] = apart(plain(x, t).sample, y)
+        if options.score_sde:
+            score_sde(xtask, at, options.score_sde, worst)
         for case in sorted(golden.glob("improved-diffusion-unet-*")) if golden else []:
             c = json.loads((case / "case.json").read_text())["config"]
             flags = at / "flags.json"

@@ -2,44 +2,19 @@
 
     python crates/wmgm/scripts/diffusers_models.py      # needs torch, numpy, diffusers
 
-Parameters and noise are formulas, so that they need not be stored: `numbers` below, which tests/program/diffusers.rs
-repeats. Kept are the configurations as diffusers writes them, the states after every step, the pictures, and one model whole as a
+Parameters and noise are formulas, so that they need not be stored: formula.py of score-sde's scripts. Kept are the configurations as diffusers writes them, the states after every step, the pictures, and one model whole as a
 .bin file with attention named as until early 2023.
 """
-import json, pathlib, shutil, tempfile
+import json, pathlib, shutil, sys, tempfile
 import diffusers, numpy as np, torch
 from diffusers import (DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, ScoreSdeVePipeline, ScoreSdeVeScheduler,
                        UNet2DModel)
 from safetensors.numpy import save_file
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "score-sde" / "scripts"))
+from formula import numbers, parameter
+
 HERE = pathlib.Path(__file__).resolve().parent.parent / "tests" / "cases" / "diffusers"
-
-
-def numbers(name, count):
-    """Uniform in [-1, 1), a function of name and index alone: FNV-1a of the name, then splitmix64."""
-    h = 0xCBF29CE484222325
-    for b in name.encode():
-        h = (h ^ b) * 0x100000001B3 % 2**64
-    with np.errstate(over="ignore"):
-        z = np.uint64(h) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
-
-
-def parameter(name, shape):
-    n = int(np.prod(shape))
-    u = numbers(name, n)
-    if len(shape) > 1:
-        u = u * np.sqrt(3.0 * shape[0] / n)
-    elif name == "time_proj.weight":
-        u = u * 16.0
-    elif name.endswith("weight"):
-        u = 1.0 + 0.2 * u
-    else:
-        u = 0.2 * u
-    return torch.from_numpy(u.astype("f4").reshape(shape))
 
 
 def noise(name, shape):
@@ -71,6 +46,13 @@ CASES = {
                  DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range",
                                prediction_type="v_prediction", clip_sample_range=1.5, timestep_spacing="linspace"), 9),
     "ddim": (DDIMPipeline, PLAIN, DDIMScheduler(clip_sample=False), 50),
+    # Steps that do not join, to another end than a clean picture, with clipping.
+    "ddim-clip": (DDIMPipeline, PLAIN, DDIMScheduler(clip_sample_range=0.5, timestep_spacing="linspace",
+                                                     set_alpha_to_one=False), 9),
+    # Noise in the last step, which is not step 0.
+    "ddpm-end": (DDPMPipeline, PLAIN, DDPMScheduler(variance_type="fixed_large", timestep_spacing="trailing"), 9),
+    "ddpm-end-learned": (DDPMPipeline, dict(PLAIN, out_channels=6),
+                         DDPMScheduler(variance_type="learned_range", timestep_spacing="trailing"), 9),
     # As google/ncsnpp-*.
     "ncsnpp": (ScoreSdeVePipeline, SCORE, ScoreSdeVeScheduler(num_train_timesteps=40, sigma_max=348.0), 40),
 }
@@ -143,6 +125,7 @@ def main():
     config.update(_class_name="UNet2DModel", _diffusers_version="0.1.0")
     (flat / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     scheduler = dict(DDPMScheduler(num_train_timesteps=20).config)
+    scheduler.pop("_use_default_values", None)  # a set, in any order
     scheduler.update(_class_name="DDPMScheduler", _diffusers_version="0.1.0")
     (flat / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1, sort_keys=True) + "\n")
     index = dict(_class_name="DDPMPipeline", _diffusers_version="0.1.0", scheduler=["diffusers", "DDPMScheduler"],

@@ -182,18 +182,7 @@ where
     let target = target.as_ref();
     let parent = existing_parent(target)?.to_owned();
     recover_folder(target)?;
-    let replaces = match fs::read_dir(target).map(Iterator::count) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-        Err(e) => return Err(FileError::io(target)(e).into()),
-        Ok(entries) if entries == 0 || target.join(marker).is_file() => true,
-        Ok(_) => {
-            return Err(FileError::NotOurs {
-                path: target.to_owned(),
-                marker: marker.to_owned(),
-            }
-            .into());
-        }
-    };
+    let replaces = replaceable(target, marker)?;
     let (temporary, ()) =
         Temporary::create(target, |p| fs::create_dir(p)).map_err(FileError::io(target))?;
     build(&temporary.path)?;
@@ -216,6 +205,32 @@ where
     finish().map_err(FileError::io(target))?;
     sync_folder(&parent);
     Ok(())
+}
+
+/// Whether there is a folder that [`write_folder`] may replace.
+fn replaceable(target: &Path, marker: &str) -> Result<bool, FileError> {
+    match fs::read_dir(target).map(Iterator::count) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(FileError::io(target)(e)),
+        Ok(entries) if entries == 0 || target.join(marker).is_file() => Ok(true),
+        Ok(_) => Err(FileError::NotOurs {
+            path: target.to_owned(),
+            marker: marker.to_owned(),
+        }),
+    }
+}
+
+/// Fails where [`write_folder`] would: before long work whose result goes to `target`.
+///
+/// # Errors
+/// A folder that holds something else, a missing folder around it, or one that refuses new folders.
+pub fn check_folder(target: impl AsRef<Path>, marker: &str) -> Result<(), FileError> {
+    let target = target.as_ref();
+    existing_parent(target)?;
+    replaceable(target, marker)?;
+    Temporary::create(target, |p| fs::create_dir(p))
+        .map(drop)
+        .map_err(FileError::io(target))
 }
 
 /// Puts back the old folder if a process died exactly between the two renames of [`write_folder`]. True if it did.

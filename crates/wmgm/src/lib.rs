@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 
+pub mod analyze;
 pub mod bands;
 pub mod bundle;
 pub mod compare;
@@ -16,9 +17,11 @@ pub mod pipeline;
 pub mod sgm;
 pub mod train;
 pub mod transform;
+pub mod upscale;
 pub mod wsgm;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
 pub use pipeline::{Diffused, Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
+pub use upscale::UpscaleOptions;
 pub use wsgm::Wsgm;

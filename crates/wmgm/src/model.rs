@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
 use msal_gan::DetailGenerator;
-use nn_ops::noise;
+use nn_ops::{noise, precision};
 use rayon::prelude::*;
 use score_sde::sampler::{OnStep, SolverConfig, addressed_noise};
 use score_sde::{Edm, UNet};
@@ -111,6 +111,24 @@ impl BandModel {
         device: &Device,
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
+        self.sample_watched((solver, steps), draw, condition, device, &|_| (), on_step)
+    }
+
+    /// As [`BandModel::sample`], showing `on_estimate` the network's idea of the clean band at every evaluation, and `on_step`
+    /// the noisy one after every step: both folded, see [`BandModel::unfolded`]. `how` is a solver and its steps.
+    ///
+    /// # Errors
+    /// As [`BandModel::sample`].
+    pub fn sample_watched(
+        &self,
+        how: (&SolverConfig, usize),
+        draw: Draw<'_>,
+        condition: Option<&Tensor>,
+        device: &Device,
+        on_estimate: &dyn Fn(&Tensor),
+        on_step: OnStep<'_>,
+    ) -> Result<Tensor> {
+        let (solver, steps) = how;
         let Draw {
             seed,
             indices,
@@ -133,27 +151,37 @@ impl BandModel {
         )?;
         let x = (x * sigmas[0])?;
         let denoiser = |x: &Tensor, sigma: f64| {
-            self.edm.denoise(x, sigma, |input, c_noise| {
+            let clean = self.edm.denoise(x, sigma, |input, c_noise| {
                 let t = Tensor::full((c_noise * TIME_SCALE) as f32, n, input.device())?;
-                match &condition {
-                    None => self.net.forward(input, &t, None, None),
-                    Some(c) => self
-                        .net
-                        .forward(&Tensor::cat(&[input, c], 1)?, &t, None, None),
-                }
-            })
+                let shown = match &condition {
+                    None => input.clone(),
+                    Some(c) => Tensor::cat(&[input, c], 1)?,
+                };
+                precision::computed(&shown, |x| self.net.forward(x, &t, None, None))
+            })?;
+            on_estimate(&clean);
+            Ok(clean)
         };
         let mut fresh = addressed_noise(seed, indices, streams[1]);
         let x = solver
             .sample(&denoiser, x, &sigmas, &mut fresh, on_step)
             .map_err(candle_core::Error::from)?;
+        self.unfolded(&x)
+    }
+
+    /// Bands (N, channels, side, side) as the network sees them, (N, channels * 4^fold, side / 2^fold, side / 2^fold), unfolded.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn unfolded(&self, x: &Tensor) -> Result<Tensor> {
+        let n = x.dim(0)?;
         let values = x.flatten_all()?.to_vec1::<f32>()?;
         let bands = values
             .chunks_exact(self.channels * self.side * self.side)
             .map(|item| unfold(item.to_vec(), self.channels, self.side, self.fold))
             .collect::<Result<Vec<_>>>()?;
         let shape = (n, self.channels, self.side, self.side);
-        Ok(Tensor::from_vec(bands.concat(), shape, device)?)
+        Ok(Tensor::from_vec(bands.concat(), shape, x.device())?)
     }
 
     /// A band (N, C, side, side) as the network sees it.
@@ -240,6 +268,22 @@ impl HighModel {
         seed: u64,
         indices: &[u64],
     ) -> Result<Tensor> {
+        self.details_watched(low, from_level, seed, indices, &mut |_, _| Ok(()))
+    }
+
+    /// As [`HighModel::details`], showing `each` the low band of every level below `from_level` once it is made: with its
+    /// level, standardised, and at last, as level 0, the pictures.
+    ///
+    /// # Errors
+    /// As [`HighModel::details`], errors of `each`.
+    pub fn details_watched(
+        &self,
+        low: &Tensor,
+        from_level: usize,
+        seed: u64,
+        indices: &[u64],
+        each: &mut dyn FnMut(usize, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
         let (n, _, mut side, _) = low.dims4()?;
         if from_level == 0 || from_level > self.stats.len() || n != indices.len() {
             return Err(Error::Argument(format!(
@@ -260,10 +304,50 @@ impl HighModel {
                 &[z, side, side],
                 &device,
             )?;
-            let high = self.generator.forward(&low, &noise, level)?;
+            let high = precision::computed(&low, |low| {
+                let noise = noise.to_dtype(low.dtype())?;
+                self.generator.forward(low, &noise, level)
+            })?;
             low = finer(&self.transform, &self.stats, level, &low, &high)?;
             side *= 2;
+            each(level - 1, &low)?;
         }
         Ok(low)
+    }
+
+    /// Pictures (N, 3, H, W) of standardised low bands of `from_level` without any details: each band as the inverse
+    /// transform spreads it. Level 0 are pictures already.
+    ///
+    /// # Errors
+    /// A level out of range or shapes that do not fit.
+    pub fn without_details(&self, low: &Tensor, from_level: usize) -> Result<Tensor> {
+        let (n, c, side, _) = low.dims4()?;
+        let Some(stats) = self.stats.get(from_level.wrapping_sub(1)) else {
+            return match from_level {
+                0 => Ok(low.clone()),
+                _ => Err(Error::Argument(format!(
+                    "level {from_level} of {} does not exist",
+                    self.stats.len()
+                ))),
+            };
+        };
+        let values = low.flatten_all()?.to_vec1::<f32>()?;
+        let pictures: Vec<Vec<f32>> = values
+            .par_chunks_exact(c * side * side)
+            .map(|low| {
+                let mut low = low.to_vec();
+                stats.restore_low(&mut low);
+                (0..from_level).try_fold(low, |low, k| {
+                    let none = vec![0.0; 3 * low.len()];
+                    self.transform.merge(&low, &none, c, side << k)
+                })
+            })
+            .collect::<Result<_>>()?;
+        let size = side << from_level;
+        Ok(Tensor::from_vec(
+            pictures.concat(),
+            (n, c, size, size),
+            low.device(),
+        )?)
     }
 }

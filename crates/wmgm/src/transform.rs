@@ -94,14 +94,28 @@ impl Transform {
     /// # Errors
     /// Sizes that do not fit.
     pub fn merge(&self, low: &[f32], high: &[f32], channels: usize, s: usize) -> Result<Vec<f32>> {
+        self.merge_planes(low, high, channels, [s, s])
+    }
+
+    /// The same of planes that need not be square: low (C, h, w) and high (3, C, h, w) to (C, 2 h, 2 w).
+    ///
+    /// # Errors
+    /// Sizes that do not fit.
+    pub fn merge_planes(
+        &self,
+        low: &[f32],
+        high: &[f32],
+        channels: usize,
+        [h, w]: [usize; 2],
+    ) -> Result<Vec<f32>> {
         let Some(dwt) = &self.dwt else {
             let mut out = vec![0.0; 4 * low.len()];
-            let dims = [1, channels, 2 * s, 2 * s];
+            let dims = [1, channels, 2 * h, 2 * w];
             haar::synthesize_into(low, high, dims, &mut out).map_err(failed)?;
             return Ok(out);
         };
-        let low = Tensor::from_slice(low, (channels, s, s), &Device::Cpu)?;
-        let high = Tensor::from_slice(high, (3, channels, s, s), &Device::Cpu)?;
+        let low = Tensor::from_slice(low, (channels, h, w), &Device::Cpu)?;
+        let high = Tensor::from_slice(high, (3, channels, h, w), &Device::Cpu)?;
         let picture = dwt.idwt2(&low, &high, None).map_err(failed)?;
         Ok(picture.flatten_all()?.to_vec1()?)
     }

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use image::Rgb;
 use wmgm::data::{
-    DataError, LoadOptions, LoadProgress, PictureSet, find_pictures, nearest, nearest_sheet, quiet,
+    DataError, LoadOptions, LoadProgress, PictureSet, PictureStream, find_pictures, nearest,
+    nearest_sheet, quiet,
 };
 use wmgm::picture::{Layout, PictureError, RgbImage, save_png, to_values};
 
@@ -294,4 +295,56 @@ fn the_nearest_picture_is_found_mirrored_too() {
         matches!(error, PictureError::Size { picture: 0, .. }),
         "{error}"
     );
+}
+
+/// The pictures of a stream are those of a set, in its order, whatever the batch, and as often as asked.
+#[test]
+fn a_stream_reads_in_order_and_leaves_broken_files_out() {
+    let folder = folder(1);
+    let options = |max_broken| LoadOptions {
+        max_broken,
+        ..LoadOptions::default()
+    };
+    let (set, skipped) = load(folder.path(), 0.05).unwrap();
+    let stream = PictureStream::open(folder.path(), &options(0.05)).unwrap();
+    assert_eq!((stream.len(), stream.is_empty()), (61, false));
+    for batch in [0, 1, 7, 100] {
+        let mut seen = Vec::new();
+        let counts = Mutex::new(Vec::new());
+        let broken = stream
+            .read(
+                batch,
+                &|p: LoadProgress| {
+                    counts.lock().unwrap().push(p.done);
+                    ControlFlow::Continue(())
+                },
+                |i, picture| Ok::<_, DataError>((i, wmgm::picture::resize_crop(&picture, 8))),
+                |made| {
+                    seen.extend(made);
+                    Ok(())
+                },
+            )
+            .unwrap();
+        assert_eq!(broken, skipped);
+        assert_eq!(seen.len(), 60);
+        for (k, (i, (j, picture))) in seen.iter().enumerate() {
+            assert!(i == j && *picture == set.picture(k).unwrap(), "{batch} {k}");
+        }
+        let counts = counts.into_inner().unwrap();
+        assert!(counts.is_sorted() && counts.last() == Some(&61));
+    }
+    let read = |max_broken, stop| {
+        let go_on = move |_| match stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let stream = PictureStream::open(folder.path(), &options(max_broken)).unwrap();
+        let map = |_, _| Ok::<_, DataError>(());
+        stream.read(8, &go_on, map, |_| Ok(())).unwrap_err()
+    };
+    assert!(matches!(
+        read(0.0, false),
+        DataError::TooManyBroken { found: 61, .. }
+    ));
+    assert!(matches!(read(0.05, true), DataError::Cancelled));
 }

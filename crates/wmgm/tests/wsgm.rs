@@ -1,8 +1,12 @@
-//! The wavelet cascade against PyTorch: committed cases of `cases/wsgm.py`, and the golden folder where there is one; its
+//! The wavelet cascade against PyTorch: committed cases of `scripts/wsgm.py`, and the golden folder where there is one; its
 //! independence of batches; what it refuses.
+
+#[path = "../../score-sde/tests/common/formula.rs"]
+mod formula;
 
 use candle_core::{DType, Device, Tensor};
 use checkpoints::{Checkpoint, Parameters, safetensors};
+use formula::numbers;
 use nn_ops::Params;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -19,17 +23,9 @@ fn cases() -> PathBuf {
 
 /// As the script's.
 fn made(name: &str, dims: &[usize], factor: f64) -> Tensor {
-    let hash = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3);
-    let h = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
-    let one = |i: u64| {
-        let z = h.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let u = ((z ^ (z >> 31)) >> 11) as f64 * 2f64.powi(-52) - 1.0;
-        (u * factor) as f32
-    };
-    let count = dims.iter().product::<usize>() as u64;
-    Tensor::from_vec((1..=count).map(one).collect(), dims, &Device::Cpu).unwrap()
+    let values = numbers(name, dims.iter().product());
+    let values: Vec<f32> = values.iter().map(|u| (u * factor) as f32).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
 /// As the script's.

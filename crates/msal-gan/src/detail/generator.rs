@@ -3,6 +3,7 @@
 use super::level_planes;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use nn_ops::plan::Plans;
 use nn_ops::{
     Activation, Conv2d, Conv2dConfig, GroupNorm, add, avg_pool2x, cat_channels, upsample_nearest2x,
 };
@@ -105,6 +106,7 @@ pub struct DetailGenerator {
     up: Vec<Vec<ResBlock>>,
     norm: GroupNorm,
     last: Conv2d,
+    plans: Plans,
 }
 
 impl DetailGenerator {
@@ -162,6 +164,7 @@ impl DetailGenerator {
             down,
             middle,
             up,
+            plans: Plans::default(),
             config,
         })
     }
@@ -217,9 +220,13 @@ impl DetailGenerator {
             )
         }
         let planes = level_planes(low, levels, self.config.levels)?;
-        let mut x = self
-            .first
-            .forward(&Tensor::cat(&[low, noise, &planes], 1)?)?;
+        let x = Tensor::cat(&[low, noise, &planes], 1)?;
+        self.plans.one(&[&x], |x| self.network(&x[0]))
+    }
+
+    /// The network on low band, noise and level together.
+    fn network(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = self.first.forward(x)?;
         let mut skips = Vec::new();
         for (i, stage) in self.down.iter().enumerate() {
             if i > 0 {

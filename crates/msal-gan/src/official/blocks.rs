@@ -1,8 +1,8 @@
 //! Building blocks of both official networks.
 
 use candle_core::{Module, ModuleT, Result, Tensor};
-use candle_nn::{Init, VarBuilder, ops::sigmoid};
-use nn_ops::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, leaky_relu};
+use candle_nn::{Init, VarBuilder};
+use nn_ops::{BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, add, gate, leaky_relu, sigmoid};
 
 /// A 1 x 1 convolution without bias, initialised as torch does.
 fn shortcut_conv(ci: usize, co: usize, stride: usize, vb: VarBuilder) -> Result<Conv2d> {
@@ -119,7 +119,7 @@ impl ModuleT for ResidualBlock {
             Shortcut::Conv(s) => s.forward(x)?,
             Shortcut::ConvNorm(s) => s.forward_t(x, train)?,
         };
-        leaky_relu(&(h + around)?, self.slope)
+        leaky_relu(&add(&h, &around)?, self.slope)
     }
 }
 
@@ -144,8 +144,11 @@ impl AttentionGate {
 
     /// The skip x (N, C, H, W) weighted by what it and the gate g (N, C, H, W) have in common.
     pub(super) fn forward_t(&self, g: &Tensor, x: &Tensor, train: bool) -> Result<Tensor> {
-        let sum = (self.w_g.forward_t(g, train)? + self.w_x.forward_t(x, train)?)?;
-        let psi = sigmoid(&self.psi.forward_t(&sum.relu()?, train)?)?;
-        x.broadcast_mul(&psi)
+        let sum = add(
+            &self.w_g.forward_t(g, train)?,
+            &self.w_x.forward_t(x, train)?,
+        )?;
+        let sum = leaky_relu(&sum, 0.0)?;
+        gate(x, &sigmoid(&self.psi.forward_t(&sum, train)?)?)
     }
 }

@@ -4,7 +4,8 @@ use super::blocks::{AttentionGate, ResidualBlock};
 use crate::error::{Error, Result, dims4};
 use candle_core::{Module, ModuleT, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{Conv2d, Conv2dConfig, Pool2x, Upsample2x};
+use nn_ops::plan::Plans;
+use nn_ops::{Conv2d, Conv2dConfig, Pool2x, Upsample2x, cat_channels, tanh};
 use serde::{Deserialize, Serialize};
 
 /// Sizes of the U-Net: full, half, ... 1/16.
@@ -61,6 +62,7 @@ pub struct Generator {
     /// From the smallest size upwards.
     up: Vec<(ResidualBlock, AttentionGate)>,
     last: (ResidualBlock, Conv2d),
+    plans: Plans,
 }
 
 impl Generator {
@@ -124,6 +126,7 @@ impl Generator {
             down,
             up,
             last,
+            plans: Plans::default(),
             config,
         })
     }
@@ -152,6 +155,16 @@ impl ModuleT for Generator {
             || format!("(N, {channels}, H, W) with H and W divisible by {factor}"),
             |_, c, h, w| c == channels && h % factor == 0 && w % factor == 0 && h * w > 0,
         )?;
+        match train {
+            true => self.network(x, true),
+            false => self.plans.one(&[x], |x| self.network(&x[0], false)),
+        }
+    }
+}
+
+impl Generator {
+    /// The network on an input of the right shape.
+    fn network(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
         let pool = match self.config.pooling {
             Pooling::Max => Pool2x::Max,
             Pooling::Mean => Pool2x::Mean,
@@ -168,11 +181,8 @@ impl ModuleT for Generator {
         for (i, (block, gate)) in self.up.iter().enumerate() {
             let features = block.forward_t(&Upsample2x::Bilinear.forward(&x)?, train)?;
             let skip = gate.forward_t(&features, &skips[SIZES - 2 - i], train)?;
-            x = Tensor::cat(&[skip, features], 1)?;
+            x = cat_channels(&skip, &features)?;
         }
-        self.last
-            .1
-            .forward(&self.last.0.forward_t(&x, train)?)?
-            .tanh()
+        tanh(&self.last.1.forward(&self.last.0.forward_t(&x, train)?)?)
     }
 }

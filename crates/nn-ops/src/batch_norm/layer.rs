@@ -1,8 +1,11 @@
 //! The layer, which keeps running statistics.
 
 use super::{BatchStatistics, batch_norm_eval, batch_norm_train};
+use crate::plan::trace::{self, Op, Watched};
 use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Constants of a batch normalisation layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +38,8 @@ pub struct BatchNorm {
     bias: Tensor,
     running_mean: Var,
     running_var: Var,
+    /// How often they have moved.
+    tracked: Arc<AtomicU64>,
     config: BatchNormConfig,
 }
 
@@ -50,6 +55,7 @@ impl BatchNorm {
             bias: get("bias", 0.0)?,
             running_mean: Var::from_tensor(&get("running_mean", 0.0)?)?,
             running_var: Var::from_tensor(&get("running_var", 1.0)?)?,
+            tracked: Arc::default(),
             config,
         })
     }
@@ -64,6 +70,26 @@ impl BatchNorm {
         self.running_var.as_tensor()
     }
 
+    /// What it does outside of training, if no one trains it.
+    fn traced(&self) -> Option<Op> {
+        if self.weight.track_op() || self.bias.track_op() {
+            return None;
+        }
+        let watched = Watched::new(&self.tracked);
+        let values = |t: &Tensor| t.to_vec1::<f32>().ok();
+        let (mean, var) = (values(self.running_mean())?, values(self.running_var())?);
+        let (mut scale, mut shift) = (values(&self.weight)?, values(&self.bias)?);
+        for (((a, b), m), v) in scale.iter_mut().zip(&mut shift).zip(mean).zip(var) {
+            let by = f64::from(*a) / (f64::from(v) + self.config.eps).sqrt();
+            (*a, *b) = (by as f32, (f64::from(*b) - f64::from(m) * by) as f32);
+        }
+        Some(Op::Affine {
+            scale,
+            shift,
+            watched,
+        })
+    }
+
     fn track(&self, batch: &BatchStatistics) -> Result<()> {
         let m = self.config.momentum;
         let unbiased = batch.count as f64 / (batch.count as f64 - 1.0);
@@ -74,6 +100,7 @@ impl BatchNorm {
             let new = new.to_dtype(running.dtype())?;
             running.set(&((running.as_tensor().detach() * (1.0 - m))? + (new * m)?)?)?;
         }
+        self.tracked.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }
@@ -83,7 +110,11 @@ impl ModuleT for BatchNorm {
         let eps = self.config.eps;
         if !train {
             let (mean, var) = (self.running_mean(), self.running_var());
-            return batch_norm_eval(x, mean, var, &self.weight, &self.bias, eps);
+            return trace::step(
+                &[x],
+                || self.traced(),
+                || batch_norm_eval(x, mean, var, &self.weight, &self.bias, eps),
+            );
         }
         let (y, batch) = batch_norm_train(x, &self.weight, &self.bias, eps)?;
         self.track(&batch)?;

@@ -45,6 +45,24 @@ pub fn batch_norm_train(
             x.shape()
         )
     }
+    #[cfg(feature = "cuda")]
+    if path::cuda_kernels(x) {
+        let x = x.contiguous()?;
+        let both = crate::cuda::batch_statistics(&x)?;
+        let statistics = BatchStatistics {
+            mean: both.narrow(0, 0, geo.c)?,
+            var: both.narrow(0, geo.c, geo.c)?,
+            count,
+        };
+        let (scale, shift) = parameters(scale, shift)?;
+        let y = crate::cuda::batch_norm(&x, both, &scale, &shift, eps, true)?;
+        return Ok((y, statistics));
+    }
+    if path::is_half(x) {
+        let [up, scale, shift] = [x, scale, shift].map(|t| t.to_dtype(DType::F32));
+        let (y, statistics) = batch_norm_train(&up?, &scale?, &shift?, eps)?;
+        return Ok((y.to_dtype(x.dtype())?, statistics));
+    }
     if !fast(&[x, scale, shift]) {
         return reference_train(x, scale, shift, &geo, eps);
     }
@@ -92,6 +110,18 @@ pub fn batch_norm_eval(
     ]
     .map(|(n, t)| (n, t.shape()));
     let geo = Geo::new(x.shape(), &shapes)?;
+    #[cfg(feature = "cuda")]
+    if path::cuda_kernels(x) {
+        let (mean, var) = parameters(&mean.detach(), &var.detach())?;
+        let (scale, shift) = parameters(scale, shift)?;
+        let both = Tensor::cat(&[mean, var], 0)?;
+        return crate::cuda::batch_norm(&x.contiguous()?, both, &scale, &shift, eps, false);
+    }
+    if path::is_half(x) {
+        let [up, mean, var, scale, shift] =
+            [x, mean, var, scale, shift].map(|t| t.to_dtype(DType::F32));
+        return batch_norm_eval(&up?, &mean?, &var?, &scale?, &shift?, eps)?.to_dtype(x.dtype());
+    }
     if !fast(&[x, mean, var, scale, shift]) {
         let (mean, var) = (mean.detach(), var.detach());
         let d = geo.flat(x)?.broadcast_sub(&geo.row(&mean)?)?;
@@ -110,6 +140,12 @@ pub fn batch_norm_eval(
     };
     x.contiguous()?
         .apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
+}
+
+#[cfg(feature = "cuda")]
+fn parameters(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+    let ready = |t: &Tensor| t.to_dtype(DType::F32)?.contiguous();
+    Ok((ready(a)?, ready(b)?))
 }
 
 fn fast(tensors: &[&Tensor]) -> bool {

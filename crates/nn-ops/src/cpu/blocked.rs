@@ -1,7 +1,7 @@
 //! Pictures with 16 channels side by side at every pixel, the layout in which a vector register holds one pixel:
 //! (N, ceil(C / 16), H, W, 16), the last block filled up with zeros, optionally inside a border of zeros.
 
-use super::shared::{SharedMut, scratch};
+use super::shared::{Aligned, SharedMut, aligned, scratch};
 use super::transpose::transpose16;
 use rayon::prelude::*;
 
@@ -44,8 +44,8 @@ impl Blocked {
     }
 
     /// From x (n, c, h, w).
-    pub(crate) fn pack(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = scratch(self.len());
+    pub(crate) fn pack(&self, x: &[f32]) -> Aligned {
+        let mut out = aligned(self.len());
         let pixels = self.h * self.w;
         assert_eq!(x.len(), self.n * self.c * pixels);
         out.par_chunks_mut(self.plane().max(1))
@@ -72,7 +72,7 @@ impl Blocked {
         }
     }
 
-    fn pack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
+    pub(crate) fn pack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
         let pixels = self.h * self.w;
         let mut corner = [0f32; BLOCK * BLOCK];
         let mut spill = [0f32; BLOCK];
@@ -118,7 +118,7 @@ impl Blocked {
         out
     }
 
-    fn unpack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
+    pub(crate) fn unpack_block(&self, x: &[f32], channels: usize, out: &mut [f32]) {
         let pixels = self.h * self.w;
         let mut corner = [0f32; BLOCK * BLOCK];
         let zero = [0f32; BLOCK];

@@ -6,7 +6,7 @@ use super::shared::{SharedMut, scratch};
 use rayon::prelude::*;
 
 /// Shapes of one convolution.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub n: usize,
     pub ci: usize,
@@ -58,7 +58,8 @@ impl Geometry {
                         .clamp(x0 as isize, self.ow as isize) as usize;
                     for y in 0..self.oh {
                         let iy = (y * self.stride + ky) as isize - p;
-                        let line = (iy >= 0 && (iy as usize) < self.h)
+                        // A tap may miss the whole line of a picture smaller than the kernel.
+                        let line = (iy >= 0 && (iy as usize) < self.h && x0 < x1)
                             .then(|| (c * self.h + iy as usize) * self.w);
                         let from = (x0 as isize * s + shift).max(0) as usize;
                         f(r * self.pixels() + y * self.ow, line, x0, x1, from);

@@ -179,10 +179,10 @@ impl Lanes for Portable4 {
 }
 
 /// Defines a function that calls a kernel generic over [`Lanes`], and over one number where `<const K>` says so, with the
-/// registers of the processor at hand.
+/// registers of the processor at hand. `(unsafe)` before the name hands the kernel's own contract on to the caller.
 macro_rules! dispatch {
-    ($vis:vis $name:ident $(<const $k:ident>)?, $kernel:ident, ($($arg:ident: $ty:ty),* $(,)?)) => {
-        $vis fn $name $(<const $k: usize>)? ($($arg: $ty),*) {
+    ($vis:vis $(($unsafe:tt))? $name:ident $(<const $k:ident>)?, $kernel:ident, ($($arg:ident: $ty:ty),* $(,)?)) => {
+        $vis $($unsafe)? fn $name $(<const $k: usize>)? ($($arg: $ty),*) {
             use $crate::cpu::lanes::Portable4;
             #[cfg(target_arch = "x86_64")]
             {
@@ -190,12 +190,12 @@ macro_rules! dispatch {
                 use $crate::simd::{Isa, isa};
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
                 fn avx512 $(<const $k: usize>)? ($($arg: $ty),*) {
-                    // SAFETY: this function's features are those the kernel needs.
+                    // SAFETY: this function's features are those the kernel needs; its contract is the caller's.
                     unsafe { $kernel::<__m512 $(, $k)?>($($arg),*) }
                 }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2 $(<const $k: usize>)? ($($arg: $ty),*) {
-                    // SAFETY: this function's features are those the kernel needs.
+                    // SAFETY: this function's features are those the kernel needs; its contract is the caller's.
                     unsafe { $kernel::<__m256 $(, $k)?>($($arg),*) }
                 }
                 match isa() {
@@ -206,7 +206,7 @@ macro_rules! dispatch {
                     Isa::Portable => {}
                 }
             }
-            // SAFETY: the portable registers need no features.
+            // SAFETY: the portable registers need no features; the contract is the caller's.
             unsafe { $kernel::<Portable4 $(, $k)?>($($arg),*) }
         }
     };

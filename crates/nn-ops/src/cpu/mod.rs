@@ -5,10 +5,14 @@
 
 pub(crate) mod blocked;
 pub(crate) mod direct;
+pub(crate) mod epilogue;
 pub(crate) mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod lanes;
+pub(crate) mod maps;
 pub(crate) mod padded;
+pub(crate) mod planes;
 pub(crate) mod shared;
+pub(crate) mod taps;
 pub(crate) mod transpose;
 pub(crate) mod winograd;

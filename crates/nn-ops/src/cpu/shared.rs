@@ -60,3 +60,48 @@ pub(crate) fn scratch(len: usize) -> Vec<f32> {
     }
     v
 }
+
+/// One line of the caches.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line {
+    _floats: [f32; 16],
+}
+
+/// Floats with arbitrary content that begin where a line of the caches does: a register of 16 never needs two lines.
+pub(crate) struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+/// `len` of them, for kernels that write every element they read.
+pub(crate) fn aligned(len: usize) -> Aligned {
+    let count = len.div_ceil(16);
+    let mut lines = Vec::<Line>::with_capacity(count);
+    // SAFETY: as in `scratch`.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        lines.set_len(count);
+    }
+    if cfg!(debug_assertions) {
+        lines.fill(Line {
+            _floats: [f32::NAN; 16],
+        });
+    }
+    Aligned { lines, len }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: the lines are at least `len` floats, one after another without gaps.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}

@@ -9,6 +9,8 @@ mod power;
 pub use decay::{EmaDecay, InverseGamma};
 pub use power::{Profile, mix, power_gamma, power_sigma_rel, reconstruct};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::optimiser::{self, Flat};
 use crate::simd::multiversion;
 use crate::storage::with_slice;
 use candle_core::{Device, Result, Tensor, Var, bail};
@@ -29,6 +31,9 @@ pub struct Ema {
     steps: u64,
     vars: Vec<(String, Var)>,
     shadow: Vec<Vec<f32>>,
+    /// All of them where the variables are on a CUDA device; those in `shadow` are empty then.
+    #[cfg(feature = "cuda")]
+    flat: Option<Flat>,
 }
 
 impl Ema {
@@ -55,12 +60,35 @@ impl Ema {
             .iter()
             .map(|(_, v)| v.flatten_all()?.to_vec1::<f32>())
             .collect::<Result<_>>()?;
-        Ok(Self {
+        let mut new = Self {
             decay,
             steps: 0,
             vars,
             shadow,
-        })
+            #[cfg(feature = "cuda")]
+            flat: None,
+        };
+        new.settle()?;
+        Ok(new)
+    }
+
+    /// Moves the averages to where the variables are, if that is one CUDA device.
+    #[cfg(feature = "cuda")]
+    fn settle(&mut self) -> Result<()> {
+        let Some(first) = self.vars.first().map(|(_, v)| v.device()) else {
+            return Ok(());
+        };
+        if !first.is_cuda() || !self.vars.iter().all(|(_, v)| v.device().same_device(first)) {
+            return Ok(());
+        }
+        let all: Vec<f32> = self.shadow.iter_mut().flat_map(std::mem::take).collect();
+        self.flat = Some(Flat::new(self.vars[0].1.as_tensor(), &all)?);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// Moves every shadow towards its variable.
@@ -70,6 +98,23 @@ impl Ema {
     pub fn update(&mut self) -> Result<()> {
         let keep = self.decay.at(self.steps) as f32;
         self.steps += 1;
+        #[cfg(feature = "cuda")]
+        if let Some(flat) = &mut self.flat {
+            let mut at = 0;
+            let mut entries = Vec::with_capacity(self.vars.len());
+            for (name, var) in &self.vars {
+                entries.push(optimiser::Entry {
+                    name,
+                    var: var.as_tensor(),
+                    grad: None,
+                    at,
+                    a: 0.0,
+                    b: 0.0,
+                });
+                at += var.elem_count();
+            }
+            return optimiser::ema(&entries, flat, keep);
+        }
         for ((_, var), shadow) in self.vars.iter().zip(&mut self.shadow) {
             let host = var.to_device(&Device::Cpu)?;
             with_slice(&host, |value| {
@@ -90,6 +135,18 @@ impl Ema {
     /// # Errors
     /// Only those of allocation.
     pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
+        #[cfg(feature = "cuda")]
+        if let Some(flat) = &self.flat {
+            let all = flat.values()?;
+            let mut at = 0;
+            let part = |(name, var): &(String, Var)| {
+                let values = &all[at..at + var.elem_count()];
+                at += var.elem_count();
+                let tensor = Tensor::from_slice(values, var.shape(), &Device::Cpu)?;
+                Ok((name.clone(), tensor))
+            };
+            return self.vars.iter().map(part).collect();
+        }
         let named = self.vars.iter().zip(&self.shadow);
         named
             .map(|((name, var), s)| {
@@ -145,6 +202,6 @@ impl Ema {
         };
         self.steps = steps.reshape(1)?.to_vec1::<i64>()?[0].max(0) as u64;
         self.shadow = loaded;
-        Ok(())
+        self.settle()
     }
 }

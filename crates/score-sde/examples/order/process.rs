@@ -5,7 +5,7 @@ use score_sde::GaussianDiffusion;
 use score_sde::diffusion::{LossType, MeanType, VarType};
 use score_sde::ode::Rk45;
 use score_sde::sampler::{
-    Corrector, Noise, Predictor, PredictorCorrector, ddim, ddpm, euler_maruyama,
+    Corrector, Ddim, Noise, Predictor, PredictorCorrector, ddim, ddpm, euler_maruyama,
     predictor_corrector, probability_flow,
 };
 use score_sde::sde::{Reverse, Sde, Ve, Vp};
@@ -115,7 +115,11 @@ pub fn error(kind: Kind, steps: usize) -> Result<f64> {
             Ok(ddpm(d, model, x, false, noise, &mut |_, _| Ok(()))?)
         }),
         Kind::Ddim(eta) => chain(&vp, |d, model, x, noise| {
-            Ok(ddim(d, model, x, eta, false, noise, &mut |_, _| Ok(()))?)
+            let options = Ddim {
+                eta,
+                ..Ddim::default()
+            };
+            Ok(ddim(d, model, x, &options, noise, &mut |_, _| Ok(()))?)
         }),
     }
 }

@@ -4,7 +4,7 @@ use super::layers::{Layout, Pointwise, Start, pointwise};
 use super::residual::join;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{GroupNorm, self_attention, self_attention_multiply_adds};
+use nn_ops::{GroupNorm, pixel_attention, self_attention_multiply_adds};
 
 /// How queries, keys and values are stored.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +96,6 @@ impl AttentionBlock {
 
     /// (N, C, H, W) to the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (n, _, h, w) = x.dims4()?;
         let normed = match &self.norm {
             Some(norm) => norm.forward(x)?,
             None => x.clone(),
@@ -108,9 +107,7 @@ impl AttentionBlock {
                 pointwise(&normed, &matrix, &bias)?
             }
         };
-        let inner = self.heads * self.head_width;
-        let y = self_attention(&qkv.reshape((n, 3 * inner, h * w))?, self.heads)?;
-        let y = self.out.forward(&y.reshape((n, inner, h, w))?)?;
+        let y = self.out.forward(&pixel_attention(&qkv, self.heads)?)?;
         join(x, &y, self.rescale)
     }
 

@@ -1,6 +1,7 @@
 //! The activations that score_sde's and diffusers' configurations can name.
 
 use candle_core::{Result, Tensor};
+use nn_ops::plan::opaque;
 use nn_ops::{Activation, GroupNorm, leaky_relu, silu};
 use serde::{Deserialize, Serialize};
 
@@ -31,14 +32,14 @@ impl Nonlinearity {
             Self::Swish => silu(x),
             Self::Relu => leaky_relu(x, 0.0),
             Self::Lrelu => leaky_relu(x, 0.2),
-            Self::Elu => x.elu(1.0),
-            Self::Gelu => x.gelu_erf(),
-            Self::Mish => {
+            Self::Elu => opaque(&[x], |x| x[0].elu(1.0)),
+            Self::Gelu => opaque(&[x], |x| x[0].gelu_erf()),
+            Self::Mish => opaque(&[x], |x| {
                 // tanh(log(1 + w)) is n / (n + 2) with n = w (w + 2), w = exp(x); above 20 it is 1 in every type.
-                let w = x.minimum(20.0)?.exp()?;
+                let w = x[0].minimum(20.0)?.exp()?;
                 let n = (&w * (&w + 2.0)?)?;
-                x * (&n / (&n + 2.0)?)?
-            }
+                &x[0] * (&n / (&n + 2.0)?)?
+            }),
         }
     }
 

@@ -5,7 +5,8 @@ use super::nonlinearity::Nonlinearity;
 use super::resample::Filter;
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{Conv2d, Conv2dConfig, GroupNorm, Linear, add, add_scaled, mask};
+use nn_ops::plan::opaque;
+use nn_ops::{Conv2d, Conv2dConfig, GroupNorm, Linear, add, add_channels, add_scaled, mask};
 
 /// Where training finds dropout masks: 0 or 1 / (1 - p) per element.
 pub trait DropMask {
@@ -151,12 +152,13 @@ impl ResBlock {
             Some(emb) => {
                 let emb = self.emb.forward(emb)?;
                 if self.scale_shift {
-                    let parts = emb.chunk(2, D::Minus1)?;
+                    let half = |i: usize| {
+                        opaque(&[&emb], move |e| Ok(e[0].chunk(2, D::Minus1)?[i].clone()))
+                    };
                     self.act
-                        .after_modulated(&self.norm_out, &h, &parts[0], &parts[1])?
+                        .after_modulated(&self.norm_out, &h, &half(0)?, &half(1)?)?
                 } else {
-                    let h = h.broadcast_add(&emb.unsqueeze(2)?.unsqueeze(3)?)?;
-                    self.act.after(&self.norm_out, &h)?
+                    self.act.after(&self.norm_out, &add_channels(&h, &emb)?)?
                 }
             }
             None => self.act.after(&self.norm_out, &h)?,

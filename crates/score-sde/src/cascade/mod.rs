@@ -8,7 +8,9 @@ mod config;
 
 use crate::diffusion::GaussianDiffusion;
 use crate::error::{Error, Result};
-use crate::sampler::{Noise, OnStep, check_eta, ddim_step_with, direction, fresh_noise};
+use crate::sampler::{
+    self, Factors, Noise, OnStep, check_eta, ddim_step_with, direction, fresh_noise,
+};
 use crate::unet::{DropMask, UNet};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -133,14 +135,23 @@ impl ConditionalDiffuser {
         let process = process.clip_within(how.bounds.clone())?;
         let c = process.coefficients();
         let factors = |i: usize| {
-            let (prev, sigma) = (c.alphas_cumprod_prev[i], fresh_noise(c, how.eta, i));
+            let prev = c.alphas_cumprod_prev[i];
+            let fresh = fresh_noise(c.alphas_cumprod[i], prev, how.eta);
             let stored = match self.same_numbers {
                 true => f64::from(prev as f32),
                 false => prev,
             };
-            (direction(stored, sigma), sigma)
+            Factors {
+                signal: prev.sqrt(),
+                noise: direction(stored, fresh),
+                fresh,
+            }
         };
         let model = |x: &Tensor, t: &Tensor| self.predict(x, t, condition, None);
+        let options = sampler::Ddim {
+            clip: true,
+            ..Default::default()
+        };
         let n = x.dims().first().copied().unwrap_or(0);
         for (i, t) in (0..how.steps).rev().enumerate() {
             let z = match t > 0 {
@@ -148,7 +159,7 @@ impl ConditionalDiffuser {
                 false => x.zeros_like()?,
             };
             let t = vec![t; n];
-            let step = || ddim_step_with(&process, &model, &x, &t, &factors, true, &z);
+            let step = || ddim_step_with(&process, &model, &x, &t, &factors, &options, &z);
             x = match (self.same_numbers, path::current()) {
                 (true, Path::Fast) => path::with(Path::Exact, step)?,
                 _ => step()?,

@@ -1,7 +1,8 @@
 //! The process itself: q forwards, p backwards.
 
-use super::{Coefficients, LossType, MeanType, VarType};
+use super::{Coefficients, EndVariance, LossType, MeanType, VarType};
 use crate::error::{Error, Result, same_shape};
+use crate::sampler::{check_threshold, thresholded};
 use candle_core::{Device, Tensor};
 
 /// A network: x (N, C, ...) and N scaled steps to (N, C, ...), or (N, 2 C, ...) with learned variances. Labels and other
@@ -21,6 +22,9 @@ pub struct MeanVariance {
     pub pred_xstart: Tensor,
 }
 
+/// What diffusers takes for the variance of a step that has none, so that it has a logarithm.
+const LEAST_VARIANCE: f64 = 1e-20;
+
 /// A diffusion process, possibly on a part of the steps it was defined with.
 #[derive(Debug, Clone)]
 pub struct GaussianDiffusion {
@@ -31,7 +35,17 @@ pub struct GaussianDiffusion {
     rescale: bool,
     original_steps: usize,
     timestep_map: Vec<usize>,
-    bounds: Vec<(f64, f64)>,
+    limit: Limit,
+    end_variance: EndVariance,
+}
+
+/// What clipping does to a predicted x_0.
+#[derive(Debug, Clone)]
+enum Limit {
+    /// Keeps each channel, or all, within bounds.
+    Within(Vec<(f64, f64)>),
+    /// Dynamic thresholding by this quantile, up to this bound.
+    Threshold(f64, f64),
 }
 
 impl GaussianDiffusion {
@@ -65,7 +79,8 @@ impl GaussianDiffusion {
             rescale: false,
             original_steps: steps,
             timestep_map: (0..steps).collect(),
-            bounds: vec![(-1.0, 1.0)],
+            limit: Limit::Within(vec![(-1.0, 1.0)]),
+            end_variance: EndVariance::default(),
         })
     }
 
@@ -92,8 +107,31 @@ impl GaussianDiffusion {
                 need: "(low, high) with low <= high, for each channel or once for all",
             });
         }
-        self.bounds = bounds;
+        self.limit = Limit::Within(bounds);
         Ok(self)
+    }
+
+    /// Makes clipping dynamic thresholding of each picture, with the options of
+    /// [`Thresholded::new`](crate::sampler::Thresholded::new).
+    ///
+    /// # Errors
+    /// A ratio outside [0, 1], a `max` below 1.
+    pub fn clip_by_threshold(mut self, ratio: f64, max: f64) -> Result<Self> {
+        check_threshold("GaussianDiffusion::clip_by_threshold", ratio, max)?;
+        self.limit = Limit::Threshold(ratio, max);
+        Ok(self)
+    }
+
+    /// What the variance of the step to x_0 is, and whether [`ddpm`](crate::sampler::ddpm) adds noise there.
+    #[must_use]
+    pub fn end_variance(mut self, of: EndVariance) -> Self {
+        self.end_variance = of;
+        self
+    }
+
+    /// Whether a step of DDPM adds noise.
+    pub(crate) fn is_noisy(&self, i: usize) -> bool {
+        i > 0 || (self.end_variance == EndVariance::Own && self.timestep_map[0] > 0)
     }
 
     /// The process that visits only `steps` (ascending, see [`super::space_timesteps`]): same alpha_bar there, and the
@@ -237,7 +275,7 @@ impl GaussianDiffusion {
     }
 
     /// p(x_{t-1} | x_t) by the network; `clip` keeps the predicted x_0 within [-1, 1], or what
-    /// [`GaussianDiffusion::clip_within`] was told.
+    /// [`GaussianDiffusion::clip_within`] or [`GaussianDiffusion::clip_by_threshold`] was told.
     ///
     /// # Errors
     /// Shapes or steps that do not fit, errors of the network.
@@ -286,22 +324,26 @@ impl GaussianDiffusion {
     }
 
     fn clipped(&self, x: &Tensor) -> Result<Tensor> {
-        if let [(low, high)] = self.bounds[..] {
+        let bounds = match &self.limit {
+            Limit::Threshold(ratio, max) => return thresholded(x, *ratio, *max),
+            Limit::Within(bounds) => bounds,
+        };
+        if let [(low, high)] = bounds[..] {
             return Ok(x.clamp(low, high)?);
         }
-        if x.dim(1)? != self.bounds.len() {
+        if x.dim(1)? != bounds.len() {
             return Err(Error::Shape {
                 op: "clip_within",
                 name: "x",
                 got: x.dims().to_vec(),
-                expected: format!("(N, {}, ...), a channel for each bound", self.bounds.len()),
+                expected: format!("(N, {}, ...), a channel for each bound", bounds.len()),
             });
         }
         let mut shape = vec![1; x.rank()];
-        shape[1] = self.bounds.len();
+        shape[1] = bounds.len();
         // In x's dtype before it moves: Metal has no f64.
         let channel = |value: fn(&(f64, f64)) -> f64| {
-            let values: Vec<f64> = self.bounds.iter().map(value).collect();
+            let values: Vec<f64> = bounds.iter().map(value).collect();
             Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?
                 .to_dtype(x.dtype())?
                 .to_device(x.device())
@@ -326,7 +368,11 @@ impl GaussianDiffusion {
         t: &[usize],
     ) -> Result<(Tensor, Tensor)> {
         let c = &self.coefficients;
-        let min_log = |i: usize| c.posterior_log_variance_clipped[i];
+        let own = self.end_variance == EndVariance::Own;
+        let min_log = |i: usize| match (i, own) {
+            (0, true) => LEAST_VARIANCE.ln(),
+            _ => c.posterior_log_variance_clipped[i],
+        };
         let max_log = |i: usize| c.betas[i].ln();
         let full = |f: &dyn Fn(usize) -> f64| -> Result<Tensor> {
             Ok(per_picture(x, t, f)?
@@ -345,10 +391,17 @@ impl GaussianDiffusion {
             (VarType::FixedLarge, _) => {
                 // The first step's beta is far too small for the decoder: that of the posterior's second takes its place.
                 let first = min_log(0).exp();
-                let variance = |i: usize| if i == 0 { first } else { c.betas[i] };
+                let variance = |i: usize| match (i, own) {
+                    (0, false) => first,
+                    _ => c.betas[i],
+                };
                 (full(&variance)?, full(&|i| variance(i).ln())?)
             }
-            _ => (full(&|i| c.posterior_variance[i])?, full(&min_log)?),
+            _ => {
+                let least = if own { LEAST_VARIANCE } else { 0.0 };
+                let variance = |i: usize| c.posterior_variance[i].max(least);
+                (full(&variance)?, full(&min_log)?)
+            }
         })
     }
 
@@ -389,6 +442,27 @@ impl GaussianDiffusion {
         // In improved-diffusion's order: samplers amplify the rounding.
         let rest = (self.scale(x, t, |i| (1.0 / bar[i]).sqrt())? - pred_xstart)?;
         Ok(rest.broadcast_div(&per_picture(x, t, |i| (1.0 / bar[i] - 1.0).sqrt())?)?)
+    }
+
+    /// The noise in x_t by the network's output, which no clipping has touched.
+    ///
+    /// # Errors
+    /// Shapes or steps that do not fit.
+    pub fn eps_from_output(&self, output: &Tensor, x: &Tensor, t: &[usize]) -> Result<Tensor> {
+        self.check("eps_from_output", x, t)?;
+        self.check_output("eps_from_output", output, x)?;
+        let output = self.split(output, x)?.0;
+        let bar = &self.coefficients.alphas_cumprod;
+        match self.mean_type {
+            MeanType::Epsilon => Ok(output),
+            MeanType::V => {
+                let v = self.scale(&output, t, |i| bar[i].sqrt())?;
+                Ok((v + self.scale(x, t, |i| (1.0 - bar[i]).sqrt())?)?)
+            }
+            MeanType::XStart | MeanType::PreviousX => {
+                self.eps_from_xstart(x, t, &self.xstart_from(&output, x, t)?)
+            }
+        }
     }
 
     /// x times one factor per picture.

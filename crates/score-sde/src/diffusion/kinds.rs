@@ -47,6 +47,17 @@ impl VarType {
     }
 }
 
+/// The variance of a reverse step to x_0, where the posterior's is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum EndVariance {
+    /// The posterior's of the step after it, for the variational bound; samplers add no noise there: improved-diffusion.
+    #[default]
+    Borrowed,
+    /// The step's own, 1e-20 in place of the posterior's 0, and noise of it is added unless the step is the first of the
+    /// whole process: diffusers, where it shows if the last step visited is another (offset or trailing steps, or a list).
+    Own,
+}
+
 /// What training minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossType {

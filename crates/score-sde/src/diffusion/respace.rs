@@ -2,6 +2,31 @@
 
 use crate::error::{Error, Result};
 
+/// alpha_bar after each of `visited` (ascending), if a step leads `stride` steps down whatever is visited next, and to `end`
+/// from where that leaves the process: diffusers' DDIM, whose stride is T / n for n steps of T (rounded down) and which
+/// ends at 1, or at the first step's alpha_bar if `set_alpha_to_one` is off. With linspace or trailing spacing that is not
+/// always where the next step begins.
+///
+/// # Errors
+/// A step that is none of the process.
+pub fn strided_bars(
+    alphas_cumprod: &[f64],
+    visited: &[usize],
+    stride: usize,
+    end: f64,
+) -> Result<Vec<f64>> {
+    if let Some(step) = visited.iter().find(|t| **t >= alphas_cumprod.len()) {
+        return Err(Error::Argument {
+            op: "strided_bars",
+            name: "visited",
+            value: format!("{step} in a process of {} steps", alphas_cumprod.len()),
+            need: "below the number of steps",
+        });
+    }
+    let after = |t: &usize| t.checked_sub(stride).map_or(end, |t| alphas_cumprod[t]);
+    Ok(visited.iter().map(after).collect())
+}
+
 /// The steps to keep of a process of `steps`, ascending.
 ///
 /// `spec` is a list of counts separated by commas: the process is cut into as many sections of equal size, and each

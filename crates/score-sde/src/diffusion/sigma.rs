@@ -84,7 +84,7 @@ impl Denoiser for SigmaDenoiser<'_> {
 mod tests {
     use super::super::{LossType, MeanType, Schedule, VarType};
     use super::*;
-    use crate::sampler::{ddim, dpmpp_2m, euler, no_noise};
+    use crate::sampler::{Ddim, ddim, dpmpp_2m, euler, no_noise};
     use candle_core::{DType, Device};
 
     /// Exact noise prediction for data N(0, v), with a time that tells alpha_bar.
@@ -115,8 +115,7 @@ mod tests {
             &d,
             &model,
             x.clone(),
-            0.0,
-            false,
+            &Ddim::default(),
             &mut no_noise,
             &mut |_, _| Ok(()),
         )

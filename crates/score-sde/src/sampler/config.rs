@@ -3,8 +3,8 @@
 use super::ddim::check_eta;
 use super::exponential::{check_order, check_sigmas};
 use super::{
-    Bh, Churn, Denoiser, Dpmpp, Form, Noise, OnStep, Third, UniPc, ddim_sigma, deis,
-    dpmpp_multistep, dpmpp_singlestep, edm, euler, heun, unipc,
+    Bh, Churn, Denoiser, Dpmpp, Evaluated, Form, Noise, OnStep, Third, UniPc, ddim_sigma, deis,
+    dpmpp_multistep, dpmpp_singlestep, edm, euler_churn, heun, unipc,
 };
 use crate::error::{Error, Result};
 use candle_core::Tensor;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SamplerName {
-    /// [`euler`].
+    /// [`euler_churn`], that is [`euler`](super::euler) unless there is churn; `churn`, `evaluated`.
     Euler,
     /// [`ddim_sigma`] with eta 1: the ancestral sampler, DDPM with the posterior's variance.
     #[serde(alias = "ddpm")]
@@ -123,8 +123,10 @@ pub struct SolverConfig {
     pub order: usize,
     /// Fresh noise of DDIM, in [0, 1].
     pub eta: f64,
-    /// Fresh noise of EDM.
+    /// Fresh noise of EDM and Euler.
     pub churn: Churn,
+    /// Whether Euler's network sees it.
+    pub evaluated: Evaluated,
     /// Form of DPM-Solver++.
     pub form: Form,
     /// The curvature term of DPM-Solver++.
@@ -146,6 +148,7 @@ impl Default for SolverConfig {
             order: 2,
             eta: 0.0,
             churn: Churn::default(),
+            evaluated: Evaluated::default(),
             form: Form::default(),
             third: Third::default(),
             bh: Bh::default(),
@@ -162,7 +165,11 @@ impl SolverConfig {
     pub fn check(&self) -> Result<()> {
         use SamplerName as S;
         match self.sampler {
-            S::Euler | S::EulerAncestral | S::Heun => Ok(()),
+            S::EulerAncestral | S::Heun => Ok(()),
+            S::Euler => {
+                self.evaluated.check()?;
+                self.churn.check()
+            }
             S::Ddim => check_eta("ddim", self.eta),
             S::Edm => self.churn.check(),
             _ => check_order(self.sampler.name(), self.order),
@@ -175,7 +182,7 @@ impl SolverConfig {
         match self.sampler {
             S::EulerAncestral | S::DpmppMultistepSde | S::DpmppSinglestepSde => true,
             S::Ddim => self.eta > 0.0,
-            S::Edm => self.churn.s_churn > 0.0,
+            S::Edm | S::Euler => self.churn.s_churn > 0.0,
             _ => false,
         }
     }
@@ -216,7 +223,7 @@ impl SolverConfig {
             euler_at_final: self.euler_at_final,
         };
         match self.sampler {
-            S::Euler => euler(d, x, sigmas, on_step),
+            S::Euler => euler_churn(d, x, sigmas, &self.churn, self.evaluated, noise, on_step),
             S::EulerAncestral => ddim_sigma(d, x, sigmas, 1.0, noise, on_step),
             S::Ddim => ddim_sigma(d, x, sigmas, self.eta, noise, on_step),
             S::Heun => heun(d, x, sigmas, on_step),

@@ -27,7 +27,7 @@ pub fn ddpm(
 }
 
 /// One step of it at steps `t`, one per picture, with the noise `z` of x's shape: x_{t-1} and p(x_{t-1} | x_t). No noise
-/// is added at step 0.
+/// is added at step 0, unless an [`EndVariance`](crate::diffusion::EndVariance) says so.
 ///
 /// # Errors
 /// Shapes or steps that do not fit, errors of the network.
@@ -41,7 +41,7 @@ pub fn ddpm_step(
 ) -> Result<(Tensor, MeanVariance)> {
     same_shape("ddpm_step", "z", z, x)?;
     let p = diffusion.p_mean_variance(model, x, t, clip)?;
-    let z = diffusion.scale(z, t, |i| if i == 0 { 0.0 } else { 1.0 })?;
+    let z = diffusion.scale(z, t, |i| f64::from(diffusion.is_noisy(i)))?;
     let next = (&p.mean + ((&p.log_variance * 0.5)?.exp()? * z)?)?;
     Ok((next, p))
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// How much noise [`edm`] adds, and where; with the paper's names. The default adds none.
+/// How much noise [`edm`] and [`euler_churn`](super::euler_churn) add, and where; with the paper's names. The default adds none.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Churn {
@@ -33,6 +33,28 @@ impl Default for Churn {
 }
 
 impl Churn {
+    /// By what part of a level each of so many steps raises it.
+    pub(super) fn part(&self, steps: usize) -> f64 {
+        (self.s_churn / steps.max(1) as f64).min(std::f64::consts::SQRT_2 - 1.0)
+    }
+
+    /// x at level s with step i's fresh noise, and its level then.
+    pub(super) fn raised(
+        &self,
+        part: f64,
+        i: usize,
+        x: &Tensor,
+        s: f64,
+        noise: Noise,
+    ) -> Result<(Tensor, f64)> {
+        if part == 0.0 || !(self.s_tmin..=self.s_tmax).contains(&s) {
+            return Ok((x.clone(), s));
+        }
+        let raised = s * (1.0 + part);
+        let fresh = self.s_noise * (raised * raised - s * s).sqrt();
+        Ok(((x + (noise(i, x)? * fresh)?)?, raised))
+    }
+
     /// # Errors
     /// A number that is negative or, but for `s_tmax`, not finite.
     pub fn check(&self) -> Result<()> {
@@ -46,7 +68,7 @@ impl Churn {
         match all.into_iter().find(|(name, v)| !fits(*name, *v)) {
             None => Ok(()),
             Some((name, value)) => Err(Error::Argument {
-                op: "edm",
+                op: "churn",
                 name,
                 value: value.to_string(),
                 need: "finite and at least 0",
@@ -58,8 +80,8 @@ impl Churn {
 /// Heun's method with churn (Karras et al. 2022, arXiv 2206.00364, algorithm 2): 2 n - 1 evaluations for n steps that end in
 /// 0. Without churn it is algorithm 1, [`heun`](super::heun), and no noise is asked for.
 ///
-/// diffusers' Euler schedulers evaluate the network before they add the noise, at the level before; this follows the
-/// paper, as its KarrasVeScheduler does.
+/// diffusers' KarrasVeScheduler does the same; its Euler schedulers evaluate the network before they add the noise, see
+/// [`Evaluated`](super::Evaluated).
 ///
 /// # Errors
 /// A churn out of range, no steps, levels that do not fall, errors of the denoiser, of `noise` and of `on_step`.
@@ -73,15 +95,11 @@ pub fn edm(
 ) -> Result<Tensor> {
     churn.check()?;
     check_sigmas("edm", sigmas)?;
-    let most = std::f64::consts::SQRT_2 - 1.0;
-    let each = (churn.s_churn / sigmas.len().saturating_sub(1).max(1) as f64).min(most);
+    let part = churn.part(sigmas.len() - 1);
     for (i, w) in sigmas.windows(2).enumerate() {
-        let (mut s, next) = (w[0], w[1]);
-        if each > 0.0 && (churn.s_tmin..=churn.s_tmax).contains(&s) {
-            let raised = s * (1.0 + each);
-            let fresh = churn.s_noise * (raised * raised - s * s).sqrt();
-            (x, s) = ((&x + (noise(i, &x)? * fresh)?)?, raised);
-        }
+        let next = w[1];
+        let s;
+        (x, s) = churn.raised(part, i, &x, w[0], noise)?;
         let slope = ((&x - d.denoise(&x, s)?)? / s)?;
         let euler = (&x + (&slope * (next - s))?)?;
         x = if next == 0.0 {

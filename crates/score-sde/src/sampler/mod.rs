@@ -2,7 +2,7 @@
 //! coefficients in f64.
 //!
 //! Those of a [`Denoiser`] D(x; sigma) start from `x = sigmas[0] * noise` and walk down `sigmas`, which ends in 0:
-//! [`heun`], [`edm`], [`euler`], [`ddim_sigma`], [`dpmpp_2m`], [`dpmpp_multistep`], [`dpmpp_singlestep`], [`unipc`],
+//! [`heun`], [`edm`], [`euler`], [`euler_churn`], [`ddim_sigma`], [`dpmpp_2m`], [`dpmpp_multistep`], [`dpmpp_singlestep`], [`unipc`],
 //! [`deis`]; a [`SolverConfig`] chooses one by name, a [`NetworkDenoiser`] makes a denoiser of a network of any
 //! prediction, [`Clipped`] and [`Thresholded`] keep one within a range. Those of a [`GaussianDiffusion`](crate::GaussianDiffusion) start
 //! from plain noise and visit all its steps: [`ddpm`], [`ddim`]; [`SigmaDenoiser`](crate::diffusion::SigmaDenoiser)
@@ -44,8 +44,8 @@ mod unipc;
 pub use ancestral::ancestral_step;
 pub use config::{SamplerName, SolverConfig};
 pub use coupling::Coupling;
-pub(crate) use ddim::{check_eta, ddim_step_with, direction, fresh_noise};
-pub use ddim::{ddim, ddim_reverse_step, ddim_step};
+pub use ddim::{Ddim, KeptNoise, ddim, ddim_reverse_step, ddim_step};
+pub(crate) use ddim::{Factors, check_eta, ddim_step_with, direction, fresh_noise};
 pub use ddim_sigma::ddim_sigma;
 pub use ddpm::{ddpm, ddpm_step};
 pub use deis::deis;
@@ -53,7 +53,7 @@ pub use dpmpp_2m::dpmpp_2m;
 pub use dpmpp_multistep::{Dpmpp, dpmpp_multistep};
 pub use dpmpp_singlestep::dpmpp_singlestep;
 pub use edm::{Churn, edm};
-pub use euler::euler;
+pub use euler::{Evaluated, euler, euler_churn};
 pub use euler_maruyama::{euler_maruyama, euler_maruyama_step};
 pub use exponential::{Form, Third};
 pub use heun::heun;
@@ -66,6 +66,7 @@ pub use predictor_corrector::{PredictorCorrector, predictor_corrector};
 pub use probability_flow::{Flow, probability_flow};
 pub use reverse_diffusion::{remove_noise, reverse_diffusion_step};
 pub use threshold::{Clipped, Thresholded};
+pub(crate) use threshold::{check_threshold, thresholded};
 pub use unipc::{Bh, UniPc, unipc};
 
 use candle_core::{Result, Tensor};

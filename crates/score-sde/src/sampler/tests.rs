@@ -86,6 +86,13 @@ fn variance_of(steps: usize, run: impl Fn(Tensor, Noise) -> Tensor) -> f64 {
         .sum()
 }
 
+fn eta(eta: f64) -> Ddim {
+    Ddim {
+        eta,
+        ..Ddim::default()
+    }
+}
+
 fn quiet(_: usize, _: &Tensor) -> Result<()> {
     Ok(())
 }
@@ -135,7 +142,7 @@ fn ddpm_is_exact_for_data_in_one_point_and_ddim_with_eta_1_equals_it() {
     let x = Tensor::new(&[[0.3f64, -2.0]], &Device::Cpu).unwrap();
     let mut noise = |i: usize, x: &Tensor| x.ones_like()? * (i as f64 * 0.7).sin();
     let a = ddpm(&d, &model, x.clone(), false, &mut noise, &mut quiet).unwrap();
-    let b = ddim(&d, &model, x, 1.0, false, &mut noise, &mut quiet).unwrap();
+    let b = ddim(&d, &model, x, &eta(1.0), &mut noise, &mut quiet).unwrap();
     for (a, b) in a.to_vec2::<f64>().unwrap()[0]
         .iter()
         .zip(&b.to_vec2::<f64>().unwrap()[0])
@@ -149,7 +156,7 @@ fn ddim_converges_at_order_one() {
     let (measured, fine) = order_of(|steps| {
         let (d, model) = gaussian(steps, VarType::FixedSmall, V);
         let x = Tensor::new(&[[1.5f64]], &Device::Cpu).unwrap();
-        let y = ddim(&d, &model, x, 0.0, false, &mut no_noise, &mut quiet).unwrap();
+        let y = ddim(&d, &model, x, &eta(0.0), &mut no_noise, &mut quiet).unwrap();
         let bar = d.coefficients().alphas_cumprod[steps - 1];
         let exact = 1.5 * (V / (bar * V + 1.0 - bar)).sqrt();
         (y.to_vec2::<f64>().unwrap()[0][0] - exact).abs() / exact
@@ -215,7 +222,7 @@ fn an_error_of_the_callback_ends_the_run() {
     };
     let e = ddpm(&d, &model, x.clone(), false, &mut no_noise, &mut stop).unwrap_err();
     assert!(e.to_string().contains("enough") && calls == 3);
-    let e = ddim(&d, &model, x, 1.5, false, &mut no_noise, &mut quiet).unwrap_err();
+    let e = ddim(&d, &model, x, &eta(1.5), &mut no_noise, &mut quiet).unwrap_err();
     assert!(e.to_string().contains("eta is 1.5"));
 }
 
@@ -380,8 +387,7 @@ fn a_process_without_terminal_signal_trains_and_samples() {
             &d,
             &model,
             start.clone(),
-            0.0,
-            false,
+            &eta(0.0),
             &mut no_noise,
             &mut quiet,
         )

@@ -43,38 +43,49 @@ impl<'a> Thresholded<'a> {
     /// # Errors
     /// A ratio outside [0, 1], a `max` below 1.
     pub fn new(inner: &'a dyn Denoiser, ratio: f64, max: f64) -> Result<Self> {
-        let refuse = |name, value: f64, need| {
-            Err(Error::Argument {
-                op: "Thresholded::new",
-                name,
-                value: value.to_string(),
-                need,
-            })
-        };
-        match (ratio, max) {
-            (r, _) if !(0.0..=1.0).contains(&r) => refuse("ratio", r, "in [0, 1]"),
-            (_, m) if m.is_nan() || m < 1.0 => refuse("max", m, "at least 1"),
-            _ => Ok(Self { inner, ratio, max }),
-        }
+        check_threshold("Thresholded::new", ratio, max)?;
+        Ok(Self { inner, ratio, max })
     }
 }
 
 impl Denoiser for Thresholded<'_> {
     fn denoise(&self, x: &Tensor, sigma: f64) -> candle_core::Result<Tensor> {
         let clean = self.inner.denoise(x, sigma)?;
-        if clean.elem_count() == 0 {
-            return Ok(clean);
-        }
-        let limits: Vec<f64> = pictures(&clean.abs()?)?
-            .into_iter()
-            .map(|values| quantile(values, self.ratio).max(1.0).min(self.max))
-            .collect();
-        let limits = per_picture(&clean, &limits)?;
-        let clipped = clean
-            .broadcast_minimum(&limits)?
-            .broadcast_maximum(&limits.neg()?)?;
-        clipped.broadcast_div(&limits)
+        Ok(thresholded(&clean, self.ratio, self.max)?)
     }
+}
+
+/// Errs unless dynamic thresholding can be done with these.
+pub(crate) fn check_threshold(op: &'static str, ratio: f64, max: f64) -> Result<()> {
+    let refuse = |name, value: f64, need| {
+        Err(Error::Argument {
+            op,
+            name,
+            value: value.to_string(),
+            need,
+        })
+    };
+    match (ratio, max) {
+        (r, _) if !(0.0..=1.0).contains(&r) => refuse("ratio", r, "in [0, 1]"),
+        (_, m) if m.is_nan() || m < 1.0 => refuse("max", m, "at least 1"),
+        _ => Ok(()),
+    }
+}
+
+/// Dynamic thresholding of each picture (N, ...), see [`Thresholded`].
+pub(crate) fn thresholded(clean: &Tensor, ratio: f64, max: f64) -> Result<Tensor> {
+    if clean.elem_count() == 0 {
+        return Ok(clean.clone());
+    }
+    let limits: Vec<f64> = pictures(&clean.abs()?)?
+        .into_iter()
+        .map(|values| quantile(values, ratio).max(1.0).min(max))
+        .collect();
+    let limits = per_picture(clean, &limits)?;
+    let clipped = clean
+        .broadcast_minimum(&limits)?
+        .broadcast_maximum(&limits.neg()?)?;
+    Ok(clipped.broadcast_div(&limits)?)
 }
 
 /// The quantile of values, linear between two of them.

@@ -20,6 +20,7 @@ pub use config::{
     ResBlockType, ScoreNetConfig,
 };
 use nn_ops::Conv2dConfig;
+use nn_ops::plan::Plans;
 
 /// Epsilon of every normalisation.
 const EPS: f64 = 1e-6;
@@ -55,6 +56,7 @@ pub struct ScoreNet {
     frequencies: Option<Tensor>,
     time: Option<Mlp>,
     body: Body,
+    plans: Plans,
     head: Option<Head>,
     sigmas: Vec<f64>,
 }
@@ -376,6 +378,7 @@ impl ScoreNet {
                 up,
             },
             head,
+            plans: Plans::default(),
             sigmas,
             config,
         })
@@ -439,10 +442,19 @@ impl ScoreNet {
             true => x.clone(),
             false => ((x * 2.0)? - 1.0)?,
         };
-        let (h, output) = self.body.forward(&x, emb.as_ref(), mask)?;
-        let h = match &self.head {
-            Some(head) => head.forward(&h)?,
-            None => output.unwrap_or(h),
+        let network = |x: &Tensor, emb: Option<&Tensor>| {
+            let (h, output) = self.body.forward(x, emb, mask)?;
+            match &self.head {
+                Some(head) => head.forward(&h),
+                None => Ok(output.unwrap_or(h)),
+            }
+        };
+        let h = match (mask, &emb) {
+            (Some(_), emb) => network(&x, emb.as_ref())?,
+            (None, Some(emb)) => self
+                .plans
+                .one(&[&x, emb], |t| network(&t[0], Some(&t[1])))?,
+            (None, None) => self.plans.one(&[&x], |t| network(&t[0], None))?,
         };
         match sigmas {
             Some(sigmas) => {

@@ -59,6 +59,29 @@ impl Field {
         Ok(Self { size, power }.standardised())
     }
 
+    /// A law by its power spectrum, measured for instance: row-major over the frequencies 2 pi (i, j) / `size`. It is not
+    /// scaled, see [`Field::standardised`].
+    ///
+    /// # Errors
+    /// A `size` not in 1 to 4096, a power that is negative or not finite, or another number of them than size^2.
+    pub fn of_power(size: usize, power: Vec<f64>) -> Result<Self> {
+        let refuse = |name, value, need| Error::Argument {
+            op: "Field::of_power",
+            name,
+            value,
+            need,
+        };
+        if !(1..=4096).contains(&size) || power.len() != size * size {
+            let value = format!("({size}, {})", power.len());
+            let need = "in 1 to 4096, and its square";
+            return Err(refuse("(size, powers)", value, need));
+        }
+        match power.iter().find(|p| !(**p >= 0.0 && p.is_finite())) {
+            None => Ok(Self { size, power }),
+            Some(p) => Err(refuse("power", p.to_string(), "finite and not below 0")),
+        }
+    }
+
     /// Pixels of a side.
     pub fn size(&self) -> usize {
         self.size
@@ -67,6 +90,23 @@ impl Field {
     /// The power at each frequency 2 pi (i, j) / size, row-major; the mean is the pixels' variance.
     pub fn power(&self) -> &[f64] {
         &self.power
+    }
+
+    /// The mean power of the frequencies about k cycles a side away from 0 (their distance rounded), k from 0 to the corner,
+    /// about size / sqrt(2).
+    pub fn radial(&self) -> Vec<f64> {
+        let n = self.size;
+        let cycles = |i: usize| i.min(n - i) as f64;
+        let radius = |k: usize| cycles(k / n).hypot(cycles(k % n)).round() as usize;
+        let corner = cycles(n / 2).hypot(cycles(n / 2)).round() as usize;
+        let mut sums = vec![(0.0, 0u32); corner + 1];
+        for (k, p) in self.power.iter().enumerate() {
+            let (sum, count) = &mut sums[radius(k)];
+            *sum += p;
+            *count += 1;
+        }
+        let mean = |(sum, count): (f64, u32)| sum / f64::from(count.max(1));
+        sums.into_iter().map(mean).collect()
     }
 
     /// The same law with pixels of unit variance.

@@ -12,7 +12,7 @@
 //! any approximation; [`Terms`] sets the terms of Theorem 1 of Xiao et al. 2024 (arXiv 2411.09356) beside it, which is
 //! Theorem 2 of Guth, Coste, De Bortoli and Mallat 2022, "Wavelet score-based generative modeling" (arXiv 2208.05003);
 //! [`steps_needed`] finds the smallest N for a divergence, with the best T. [`Field`] is a stationary picture with a
-//! power-law spectrum, whose pixels are badly conditioned and whose standardised wavelet details are not.
+//! power-law spectrum or a measured one, whose pixels are badly conditioned and whose standardised wavelet details are not.
 //!
 //! All numbers are f64 and in nats. `cargo run -p score-sde --example theory` prints the tables of docs/theory.md.
 
@@ -27,4 +27,5 @@ pub use field::{Details, Field, HAAR};
 pub use recursion::{Outcome, horizon_kl, kl, outcome, step_kl};
 pub use spectrum::{Mode, Spectrum};
 pub use steps::{Steps, best_horizon, power_fit, steps_needed};
+pub use symmetric::eigen;
 pub use theorem::{Terms, f, first_order, printed_order};

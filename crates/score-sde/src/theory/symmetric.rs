@@ -1,8 +1,13 @@
-//! Eigenvalues of a symmetric 3 x 3 matrix, the covariance of three bands at one frequency.
+//! Eigenvalues of a symmetric 3 x 3 matrix: the covariance of three bands at one frequency, or of three channels.
 
 /// Eigenvalues and their unit eigenvectors, by Jacobi's rotations: accurate also for small eigenvalues of positive
 /// definite matrices.
-pub(super) fn eigen(mut a: [[f64; 3]; 3]) -> [(f64, [f64; 3]); 3] {
+///
+/// ```
+/// let [(a, _), (b, _), (c, e)] = score_sde::theory::eigen([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 5.0]]);
+/// assert!((a * b - 3.0).abs() < 1e-12 && c == 5.0 && e == [0.0, 0.0, 1.0]);
+/// ```
+pub fn eigen(mut a: [[f64; 3]; 3]) -> [(f64, [f64; 3]); 3] {
     let mut v = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     // Each sweep squares what is left beside the diagonal: five or six are enough.
     for _ in 0..12 {

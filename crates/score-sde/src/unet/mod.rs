@@ -14,6 +14,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 pub use config::UNetConfig;
 pub use embedding::timestep_embedding;
+use nn_ops::plan::Plans;
 use nn_ops::{Conv2dConfig, silu};
 
 /// Groups and epsilon of every normalisation.
@@ -42,6 +43,7 @@ pub struct UNet {
     time: Mlp,
     labels: Option<Tensor>,
     body: Body,
+    plans: Plans,
     head: Head,
 }
 
@@ -214,6 +216,7 @@ impl UNet {
                 up,
             },
             head: Head::new(ch, c.out_channels, NORM, act, (Start::Torch, 0.0), ends)?,
+            plans: Plans::default(),
             config,
         })
     }
@@ -263,7 +266,10 @@ impl UNet {
         let emb = timestep_embedding(t, self.config.model_channels)?.to_dtype(x.dtype())?;
         let emb = self.time.forward(&emb)?;
         let emb = match (&self.labels, y) {
-            (Some(table), Some(y)) => (emb + table.index_select(y, 0)?)?,
+            (Some(table), Some(y)) => {
+                let of_class = table.index_select(y, 0)?.to_dtype(emb.dtype())?;
+                (emb + of_class)?
+            }
             (None, None) => emb,
             (Some(_), None) => bail!("UNet: this network has classes, labels are needed"),
             (None, Some(_)) => bail!("UNet: this network has no classes, labels cannot be used"),
@@ -271,7 +277,13 @@ impl UNet {
         // Every block begins by activating the embedding: once is enough.
         let emb = silu(&emb)?;
 
-        let (h, _) = self.body.forward(x, Some(&emb), mask)?;
-        self.head.forward(&h)
+        let network = |x: &Tensor, emb: &Tensor| {
+            let (h, _) = self.body.forward(x, Some(emb), mask)?;
+            self.head.forward(&h)
+        };
+        match mask {
+            Some(_) => network(x, &emb),
+            None => self.plans.one(&[x, &emb], |t| network(&t[0], &t[1])),
+        }
     }
 }

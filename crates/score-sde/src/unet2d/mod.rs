@@ -17,6 +17,7 @@ pub use config::{
     ClassEmbedType, DownBlockType, MidBlockType, SampleSize, SampleType, TimeEmbeddingType,
     TimeScaleShift, UNet2DConfig, UpBlockType,
 };
+use nn_ops::plan::Plans;
 use nn_ops::{Conv2dConfig, add};
 
 const RES: ResNames = ResNames {
@@ -68,6 +69,7 @@ pub struct UNet2DModel {
     time: Mlp,
     classes: Classes,
     body: Body,
+    plans: Plans,
     head: Head,
 }
 
@@ -287,6 +289,7 @@ impl UNet2DModel {
                 up,
             },
             head,
+            plans: Plans::default(),
             config,
         })
     }
@@ -340,11 +343,17 @@ impl UNet2DModel {
             true => ((x * 2.0)? - 1.0)?,
             false => x.clone(),
         };
-        let (h, output) = self.body.forward(&x, Some(&emb), mask)?;
-        let h = self.head.forward(&h)?;
-        let h = match &output {
-            Some(output) => add(&h, output)?,
-            None => h,
+        let network = |x: &Tensor, emb: &Tensor| {
+            let (h, output) = self.body.forward(x, Some(emb), mask)?;
+            let h = self.head.forward(&h)?;
+            match &output {
+                Some(output) => add(&h, output),
+                None => Ok(h),
+            }
+        };
+        let h = match mask {
+            Some(_) => network(&x, &emb)?,
+            None => self.plans.one(&[&x, &emb], |t| network(&t[0], &t[1]))?,
         };
         if c.time_embedding_type != TimeEmbeddingType::Fourier {
             return Ok(h);

@@ -1,6 +1,8 @@
 //! The program's commands.
 
+mod analyze;
 mod compare;
+mod device;
 #[cfg(test)]
 mod docs;
 mod embedded;
@@ -11,11 +13,13 @@ mod regenerate;
 mod sample;
 mod say;
 mod train;
+mod upscale;
 
 pub use say::warn;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use wmgm::error::{Error, Result};
+use std::path::Path;
+use wmgm::error::Result;
 
 /// Fast multi-scale image generation in the wavelet domain.
 ///
@@ -37,23 +41,12 @@ pub struct Cli {
 enum Command {
     Sample(sample::SampleArgs),
     Regenerate(regenerate::RegenerateArgs),
+    Upscale(upscale::UpscaleArgs),
     Train(train::TrainArgs),
     Compare(compare::CompareArgs),
     Bundle(train::BundleArgs),
     Info(info::InfoArgs),
-}
-
-/// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum DeviceChoice {
-    /// A GPU if this program was built for one and it is there, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
-    /// An Apple GPU.
-    Metal,
+    Analyze(analyze::AnalyzeArgs),
 }
 
 /// Parses a number that 0 makes no sense for.
@@ -65,37 +58,9 @@ fn at_least_1(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
-impl DeviceChoice {
-    fn open(self) -> Result<candle_core::Device> {
-        use candle_core::Device;
-        // A missing CUDA library panics inside candle instead of returning an error.
-        let guarded = |open: fn(usize) -> candle_core::Result<Device>| {
-            std::panic::catch_unwind(|| open(0)).unwrap_or_else(|_| {
-                Err(candle_core::Error::Msg(
-                    "the driver's library could not be loaded".into(),
-                ))
-            })
-        };
-        let named = |name: &str, open| {
-            guarded(open).map_err(|e| {
-                Error::Argument(format!(
-                    "--device {name}: {e}; use --device cpu, or a program built with the feature {name}"
-                ))
-            })
-        };
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda => named("cuda", Device::new_cuda),
-            Self::Metal => named("metal", Device::new_metal),
-            Self::Auto if candle_core::utils::cuda_is_available() => {
-                Ok(guarded(Device::new_cuda).unwrap_or(Device::Cpu))
-            }
-            Self::Auto if candle_core::utils::metal_is_available() => {
-                Ok(guarded(Device::new_metal).unwrap_or(Device::Cpu))
-            }
-            Self::Auto => Ok(Device::Cpu),
-        }
-    }
+/// Whether both paths lead to one place; one that does not exist yet is no other's.
+fn same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 impl Cli {
@@ -112,10 +77,12 @@ impl Cli {
         match self.command {
             Command::Sample(args) => args.run(),
             Command::Regenerate(args) => args.run(),
+            Command::Upscale(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Bundle(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Analyze(args) => args.run(),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `wmgm regenerate`.
 
+use super::device::{DeviceArgs, PrecisionArgs};
 use super::say::{say, warn};
-use super::{DeviceChoice, embedded, progress};
+use super::{embedded, progress};
+use nn_ops::precision;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -34,9 +36,10 @@ pub struct RegenerateArgs {
     /// Pictures made at a time.
     #[arg(long, value_name = "B", default_value_t = 16, value_parser = super::at_least_1)]
     batch: usize,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    dtype: PrecisionArgs,
 }
 
 /// The number that addresses a picture's noise: a hash of its name, so that it does not depend on its neighbours.
@@ -50,13 +53,14 @@ fn address(name: &Path) -> u64 {
 
 impl RegenerateArgs {
     pub fn run(self) -> Result<()> {
-        if same_place(&self.folder, &self.out) {
+        if super::same_place(&self.folder, &self.out) {
             return Err(Error::Argument(format!(
                 "--out {} is the folder of the pictures themselves, which would be overwritten; name another",
                 self.out.display()
             )));
         }
         let device = self.device.open()?;
+        let dtype = self.dtype.on(&device)?;
         let model = Wmgm::new(embedded::bundle(self.model.as_deref(), &device)?, &device);
         model.level_of(self.low)?;
         let stop = progress::stop_flag();
@@ -97,8 +101,9 @@ impl RegenerateArgs {
         let bar = progress::bar(set.len() as u64, "details");
         for start in (0..set.len()).step_by(self.batch) {
             let part = start..(start + self.batch).min(set.len());
-            let made = model.regenerate(&set, part.clone(), self.low, self.seed, |i| {
-                address(&names[i])
+            let made = precision::with(dtype, || {
+                let index = |i: usize| address(&names[i]);
+                model.regenerate(&set, part.clone(), self.low, self.seed, index)
             })?;
             for (i, made) in part.zip(made) {
                 let path = self.out.join(&names[i]).with_extension("png");
@@ -119,9 +124,4 @@ impl RegenerateArgs {
             self.out.display()
         ))
     }
-}
-
-/// Whether both paths lead to one folder; one that does not exist yet is no other's.
-fn same_place(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

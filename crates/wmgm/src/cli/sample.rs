@@ -1,8 +1,10 @@
 //! `wmgm sample`.
 
+use super::device::{DeviceArgs, PrecisionArgs};
 use super::place::ModelArgs;
+use super::progress;
 use super::say::say;
-use super::{DeviceChoice, progress};
+use nn_ops::precision;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -10,7 +12,7 @@ use std::time::Instant;
 use wmgm::error::{Error, Result};
 use wmgm::files::check_writable;
 use wmgm::picture;
-use wmgm::pipeline::{Model, Pipeline, Plan, SampleEvent, SampleOptions};
+use wmgm::pipeline::{COLUMNS, Model, Pipeline, Plan, SampleEvent, SampleOptions};
 
 /// Make pictures.
 ///
@@ -47,12 +49,18 @@ pub struct SampleArgs {
     /// One PNG per picture, named by its number.
     #[arg(long)]
     files: bool,
+    /// In place of the pictures draw how they come about, a row each: the low band as it is seen at up to 16 steps of the
+    /// sampler, then with the details of one level more each; of diffusions on pixels the noisy pictures [default file:
+    /// trajectory.png].
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "trajectory.png", conflicts_with_all = ["files", "sheet", "out"])]
+    trajectory: Option<PathBuf>,
     /// Make only the i-th of n parts of the pictures, counting from 1.
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     shard: Option<(u64, u64)>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    dtype: PrecisionArgs,
 }
 
 fn parse_shard(text: &str) -> std::result::Result<(u64, u64), String> {
@@ -80,6 +88,7 @@ impl SampleArgs {
             )));
         }
         let device = self.device.open()?;
+        let dtype = self.dtype.on(&device)?;
         let model = self.model.open(&device)?;
         let options = SampleOptions {
             seed: self.seed,
@@ -94,17 +103,16 @@ impl SampleArgs {
             steps,
             work,
         } = model.plan(&options)?;
-        let out = self
-            .out
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(if self.files { "samples" } else { "samples.png" }));
+        let usual = if self.files { "samples" } else { "samples.png" };
+        let out = self.trajectory.as_ref().or(self.out.as_ref());
+        let out = out.cloned().unwrap_or_else(|| usual.into());
         // An output that cannot be written should say so before the work, not after it.
         if self.files {
             std::fs::create_dir_all(&out).map_err(|e| Error::io("create", &out, e))?;
             check_writable(out.join(file_name(pictures.start)))?;
         } else {
             check_writable(&out)?;
-            self.check_sheet(pictures.end - pictures.start, &model)?;
+            self.check_sheet(pictures.end - pictures.start, &model, steps)?;
         }
 
         let stop = progress::stop_flag();
@@ -120,11 +128,20 @@ impl SampleArgs {
         };
         let start = Instant::now();
         if self.files {
-            model.sample_each(&options, &watch, &mut |i, p| {
-                Ok(picture::save_png(out.join(file_name(i)), &p)?)
+            precision::with(dtype, || {
+                model.sample_each(&options, &watch, &mut |i, p| {
+                    Ok(picture::save_png(out.join(file_name(i)), &p)?)
+                })
             })?;
+        } else if self.trajectory.is_some() {
+            let rows = model.trajectory(&options, &watch)?;
+            let layout = picture::Layout {
+                columns: rows.first().map(Vec::len),
+                ..picture::Layout::default()
+            };
+            picture::save_png(&out, &picture::sheet(&rows.concat(), layout)?)?;
         } else {
-            let made = model.sample_with(&options, &watch)?;
+            let made = precision::with(dtype, || model.sample_with(&options, &watch))?;
             picture::save_png(&out, &picture::sheet(&made, picture::Layout::default())?)?;
         }
         bar.finish_and_clear();
@@ -144,12 +161,25 @@ impl SampleArgs {
     }
 
     /// A sheet that would be too large should say so before the work.
-    fn check_sheet(&self, count: u64, model: &Model) -> Result<()> {
-        let [height, width] = model.size();
-        let most = picture::MAX_PIXELS / ((height as u64 + 2) * (width as u64 + 2));
+    fn check_sheet(&self, count: u64, model: &Model, steps: usize) -> Result<()> {
+        let [height, width] = model.size().map(|side| side as u64 + 2);
+        let most = match self.trajectory {
+            None => picture::MAX_PIXELS / (height * width),
+            Some(_) => {
+                // Levels are at most eight.
+                let row = (steps.min(COLUMNS) as u64 + 8) * width;
+                (picture::MAX_PIXELS / (height * row)).min((1 << 16) / height - 1)
+            }
+        };
         if count > most {
+            let (what, instead) = match self.trajectory {
+                None => ("for one sheet", "; write --files"),
+                Some(_) => ("to draw a trajectory of", ""),
+            };
             return Err(Error::Argument(format!(
-                "--count: {count} pictures of {width} x {height} are too many for one sheet, at most {most} fit; write --files"
+                "--count: {count} pictures of {} x {} are too many {what}, at most {most} fit{instead}",
+                width - 2,
+                height - 2
             )));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! `wmgm train` and `wmgm bundle`.
 
-use super::DeviceChoice;
+use super::device::DeviceArgs;
 use super::progress::{TrainBars, stop_flag};
 use super::say::say;
 use std::path::PathBuf;
@@ -47,9 +47,8 @@ pub struct TrainArgs {
     /// other pictures.
     #[arg(long, value_name = "BUNDLE")]
     init: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 impl TrainArgs {

@@ -225,6 +225,13 @@ pub(super) fn check_optim(field: &str, o: &OptimConfig) -> Check {
     Ok(())
 }
 
+/// What a run trains in.
+pub(super) fn check_precision(name: &str) -> Check {
+    super::training_precision(name)
+        .map(|_| ())
+        .map_err(|e| format!("precision: {e}"))
+}
+
 /// What every run has.
 pub(super) fn check_seed_and_size(seed: u64, size: usize, levels: usize) -> Check {
     within("size", size, 16, 1024)?;
@@ -251,6 +258,7 @@ impl TrainConfig {
         }
         within("levels", self.levels, 1, 6)?;
         check_seed_and_size(self.seed, self.size, self.levels)?;
+        check_precision(&self.precision)?;
         let low = self.size >> self.levels;
         Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
         let (unet, high) = (&self.low.unet, &self.high);

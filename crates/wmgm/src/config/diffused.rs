@@ -2,9 +2,10 @@
 //! band and one of each level's details given its low band. SGM is what WSGM is without levels.
 
 use super::check::{
-    Check, check_band, check_edm, check_optim, check_seed_and_size, check_unet, within,
+    Check, check_band, check_edm, check_optim, check_precision, check_seed_and_size, check_unet,
+    within,
 };
-use super::{LowConfig, ReportConfig, SampleDefaults, haar};
+use super::{LowConfig, ReportConfig, SampleDefaults, f32_name, haar};
 use crate::bundle::Kind;
 use crate::error::Result;
 use crate::transform::Transform;
@@ -39,6 +40,9 @@ pub struct DiffusedConfig {
     /// Whom and what the data's licence asks to name.
     #[serde(default)]
     pub attribution: String,
+    /// What networks compute in while they train: `f32`, `tf32` or `bf16`, as of WMGM.
+    #[serde(default = "f32_name")]
+    pub precision: String,
     /// The diffusion of the coarsest low band; without levels, of the pixels.
     pub low: LowConfig,
     /// The diffusions of the details of each level, the finest first. Their networks see the 9 channels of details and then
@@ -80,6 +84,7 @@ impl DiffusedConfig {
     /// The first field that is out of range or does not fit another, in words.
     pub fn check(&self) -> Check {
         check_seed_and_size(self.seed, self.size, self.levels)?;
+        check_precision(&self.precision)?;
         match self.kind {
             Kind::Sgm if self.levels > 0 || !self.details.is_empty() => {
                 return Err(

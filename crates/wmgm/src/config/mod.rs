@@ -15,6 +15,7 @@ pub use run::RunConfig;
 use crate::bundle::Kind;
 use crate::error::{Error, Result};
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
+use nn_ops::Precision;
 use score_sde::{Edm, UNetConfig};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -41,6 +42,10 @@ pub struct TrainConfig {
     /// Whom and what the data's licence asks to name.
     #[serde(default)]
     pub attribution: String,
+    /// What networks compute in while they train: `f32`, `tf32` or `bf16`. Weights, their averages and the optimisers'
+    /// moments are f32 in any case.
+    #[serde(default = "f32_name")]
+    pub precision: String,
     /// The low band's diffusion model.
     pub low: LowConfig,
     /// The details' generator.
@@ -58,6 +63,10 @@ pub struct TrainConfig {
 
 fn one() -> f64 {
     1.0
+}
+
+fn f32_name() -> String {
+    "f32".into()
 }
 
 fn haar() -> String {
@@ -206,6 +215,17 @@ impl Default for ReportConfig {
             checkpoint_every: 500,
             preview_every: 1000,
         }
+    }
+}
+
+/// What a configuration's `precision` names; another name is refused, and f16, whose gradients would vanish.
+fn training_precision(name: &str) -> std::result::Result<Precision, String> {
+    match name.parse() {
+        Ok(Precision::F16) => {
+            Err("f16 cannot train: small gradients would vanish; use bf16".into())
+        }
+        Ok(precision) => Ok(precision),
+        Err(_) => Err(format!("{name:?} is not one of f32, tf32, bf16")),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{DiffusedConfig, ReportConfig, TrainConfig};
 use crate::bundle::{Head, Kind};
 use crate::error::{Error, Result};
+use nn_ops::Precision;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -101,6 +102,17 @@ impl RunConfig {
             Self::Wmgm(c) => (c.levels, &c.wavelet),
             Self::Diffused(c) => (c.levels, &c.wavelet),
         }
+    }
+
+    /// What networks compute in while they train.
+    ///
+    /// # Errors
+    /// A name that is not a precision, or f16, whose gradients would vanish.
+    pub fn training_precision(&self) -> std::result::Result<Precision, String> {
+        super::training_precision(match self {
+            Self::Wmgm(c) => &c.precision,
+            Self::Diffused(c) => &c.precision,
+        })
     }
 
     /// How often things are saved and shown.

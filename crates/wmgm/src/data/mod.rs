@@ -18,9 +18,11 @@ mod error;
 mod nearest;
 mod scan;
 mod set;
+mod stream;
 
 pub use decode::{DecodeError, Limits, decode, decode_file};
 pub use error::DataError;
 pub use nearest::{Neighbour, nearest, nearest_sheet};
 pub use scan::{EXTENSIONS, find_pictures};
 pub use set::{Broken, LoadOptions, LoadProgress, PictureSet, quiet};
+pub use stream::PictureStream;

@@ -140,16 +140,7 @@ impl PictureSet {
                 }
             }
         }
-        // `!(a <= b)`: a NaN allows nothing. A set of none is never allowed.
-        let tolerated = broken.len() as f64 <= allowed * found as f64;
-        if names.is_empty() || (!broken.is_empty() && !tolerated) {
-            return Err(DataError::TooManyBroken {
-                path: folder.to_owned(),
-                found,
-                allowed,
-                broken,
-            });
-        }
+        let broken = tolerate(folder, found, allowed, broken)?;
         pixels.truncate(names.len() * bytes);
         Ok((
             Self {
@@ -294,6 +285,26 @@ impl fmt::Debug for PictureSet {
             self.size
         )
     }
+}
+
+/// The broken of `found` files, if so many are `allowed`.
+pub(super) fn tolerate(
+    folder: &Path,
+    found: usize,
+    allowed: f64,
+    broken: Vec<Broken>,
+) -> Result<Vec<Broken>, DataError> {
+    // `!(a <= b)`: a NaN allows nothing. A set of none is never allowed.
+    let tolerated = broken.len() as f64 <= allowed * found as f64;
+    if broken.len() == found || (!broken.is_empty() && !tolerated) {
+        return Err(DataError::TooManyBroken {
+            path: folder.to_owned(),
+            found,
+            allowed,
+            broken,
+        });
+    }
+    Ok(broken)
 }
 
 fn check_size(size: u32) -> Result<(), DataError> {

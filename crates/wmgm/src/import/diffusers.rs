@@ -210,15 +210,7 @@ fn process(config: &Map<String, Value>, path: &Path) -> Result<(ProcessConfig, S
     };
     match class(config) {
         "DDPMScheduler" => discrete("ddpm", 1000),
-        "DDIMScheduler" => {
-            if config.get("set_alpha_to_one") == Some(&Value::Bool(false)) {
-                return Err(bad(
-                    path,
-                    "set_alpha_to_one is false, which is not known here".into(),
-                ));
-            }
-            discrete("ddim", DDIM_STEPS)
-        }
+        "DDIMScheduler" => discrete("ddim", DDIM_STEPS),
         "ScoreSdeVeScheduler" => {
             let ve: VeScheduler = serde_json::from_value(value.clone()).map_err(parse)?;
             let process = Process::Ve(Ve {

@@ -9,6 +9,7 @@ mod given;
 mod improved_diffusion;
 mod official;
 mod score_sde;
+mod score_sde_to_diffusers;
 mod to_diffusers;
 
 use crate::bundle::{self, Kind, Single, SingleConfig, WsgmConfig};

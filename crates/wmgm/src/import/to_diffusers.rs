@@ -1,6 +1,7 @@
 //! A model as a folder that diffusers loads: `model_index.json`, `unet/` and `scheduler/`.
 
 use super::diffusers::VeScheduler;
+use super::score_sde_to_diffusers;
 use crate::error::{Error, Result};
 use crate::files::{FileError, write_atomic, write_folder};
 use crate::sgm::{NetworkConfig, ProcessConfig, Scheduler, SgmConfig, VarianceType};
@@ -8,7 +9,7 @@ use candle_core::Tensor;
 use checkpoints::names::{Place, improved_to_diffusers};
 use checkpoints::safetensors::{self, Precision};
 use score_sde::diffusion::{BetaCurve, Schedule};
-use score_sde::sde::Process;
+use score_sde::sde::{Process, Vp};
 use score_sde::unet2d::{DownBlockType, SampleSize, TimeScaleShift, UpBlockType};
 use score_sde::{DiffusionConfig, UNet2DConfig, UNetConfig};
 use serde::Serialize;
@@ -29,10 +30,10 @@ pub(super) fn write(
     let (mut unet, tensors) = match &config.network {
         NetworkConfig::Diffusers(unet) => (unet.clone(), tensors),
         NetworkConfig::ImprovedDiffusion(unet) => (counterpart(unet)?, renamed(unet, tensors)?),
-        NetworkConfig::ScoreSde(_) => {
-            return Err(refuse(
-                "networks of score_sde are not carried over; use --to safetensors",
-            ));
+        NetworkConfig::ScoreSde(net) => {
+            let unet = score_sde_to_diffusers::counterpart(net)?;
+            let tensors = score_sde_to_diffusers::renamed(net, &unet, tensors)?;
+            (unet, tensors)
         }
     };
     unet.sample_size = Some(match config.size {
@@ -68,7 +69,7 @@ pub(super) fn write(
     Ok(())
 }
 
-fn refuse(why: &str) -> Error {
+pub(super) fn refuse(why: &str) -> Error {
     Error::Argument(format!("--to diffusers: {why}"))
 }
 
@@ -84,27 +85,32 @@ fn labelled(config: &impl Serialize, class: &str) -> Result<Value> {
 
 /// Pipeline, class and configuration of the scheduler.
 fn scheduler(config: &SgmConfig) -> Result<(&'static str, &'static str, Value)> {
-    let ddpm = |scheduler: &Scheduler| match config.sample.sampler.as_str() {
-        "ddim" => Ok((
-            "DDIMPipeline",
-            "DDIMScheduler",
-            labelled(scheduler, "DDIMScheduler")?,
-        )),
-        _ => Ok((
-            "DDPMPipeline",
-            "DDPMScheduler",
-            labelled(scheduler, "DDPMScheduler")?,
-        )),
+    let ddpm = |scheduler: &Scheduler| {
+        let (pipeline, class, other) = match config.sample.sampler.as_str() {
+            "ddim" => ("DDIMPipeline", "DDIMScheduler", "variance_type"),
+            _ => ("DDPMPipeline", "DDPMScheduler", "set_alpha_to_one"),
+        };
+        let mut value = labelled(scheduler, class)?;
+        // A field of the other scheduler, which this one warns of.
+        value
+            .as_object_mut()
+            .and_then(|fields| fields.remove(other));
+        Ok((pipeline, class, value))
     };
     match &config.process {
         ProcessConfig::Diffusers(scheduler) => ddpm(scheduler),
         ProcessConfig::ImprovedDiffusion(process) => ddpm(&discrete(process)?),
         ProcessConfig::ScoreSde(sde) => {
-            let Process::Ve(ve) = sde.process else {
-                return Err(refuse(
-                    "of score_sde's processes diffusers samples vesde alone",
-                ));
+            let ve = match sde.process {
+                Process::Ve(ve) => ve,
+                Process::Vp(vp) => return ddpm(&chain(vp, sde.centered)?),
+                _ => return Err(refuse("diffusers has no scheduler of subvpsde")),
             };
+            if sde.centered {
+                return Err(refuse(
+                    "ScoreSdeVePipeline makes pictures in [0, 1], this network's are in [-1, 1] (centered)",
+                ));
+            }
             let options = &config.sample.predictor_corrector;
             let scheduler = VeScheduler {
                 num_train_timesteps: ve.num_scales,
@@ -118,6 +124,29 @@ fn scheduler(config: &SgmConfig) -> Result<(&'static str, &'static str, Value)> 
             Ok(("ScoreSdeVePipeline", class, labelled(&scheduler, class)?))
         }
     }
+}
+
+/// The chain of score_sde's VP process, whose ancestral sampler has the variance beta and clips nothing. Its networks are
+/// told 999 t, that is the number of the step of a thousand.
+fn chain(vp: Vp, centered: bool) -> Result<Scheduler> {
+    if vp.num_scales != 1000 {
+        return Err(refuse(
+            "the network is shown times of a thousand steps, diffusers would show their numbers (num_scales is not 1000)",
+        ));
+    }
+    if !centered {
+        return Err(refuse(
+            "DDPMPipeline makes pictures in [-1, 1], this network's are in [0, 1] (centered is false)",
+        ));
+    }
+    Ok(Scheduler {
+        num_train_timesteps: vp.num_scales,
+        beta_start: vp.beta_min / vp.num_scales as f64,
+        beta_end: vp.beta_max / vp.num_scales as f64,
+        variance_type: VarianceType::FixedLarge,
+        clip_sample: false,
+        ..Scheduler::default()
+    })
 }
 
 /// improved-diffusion's process by diffusers' fields.

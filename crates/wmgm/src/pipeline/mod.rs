@@ -7,12 +7,14 @@ mod diffused;
 mod model;
 mod pair;
 mod sgm;
+mod trajectory;
 mod wmgm;
 
 pub use diffused::Diffused;
 pub use model::Model;
 pub use pair::Pair;
 pub use sgm::Sgm;
+pub use trajectory::COLUMNS;
 pub use wmgm::Wmgm;
 
 use crate::error::{Error, Result};
@@ -135,42 +137,76 @@ pub trait Pipeline {
         watch: Watch<'_>,
         each: &mut dyn FnMut(u64, RgbImage) -> Result<()>,
     ) -> Result<()> {
-        if options.batch == 0 {
-            return Err(Error::Argument("batch is 0, it must be at least 1".into()));
-        }
-        if options.pictures.end > 1 << 48 {
-            return Err(Error::Argument("pictures are numbered below 2^48".into()));
-        }
-        let steps = self.plan(options)?.steps;
         let [height, width] = self.size().map(|side| side as u32);
-        let total = options.pictures.end.saturating_sub(options.pictures.start);
-        let mut done = 0;
-        while done < total {
-            let first = options.pictures.start + done;
-            let indices: Vec<u64> =
-                (first..first + (options.batch as u64).min(total - done)).collect();
-            let mut cancelled = false;
-            let made = self.make(options, &indices, &mut |step| {
-                if watch(SampleEvent::Step { step, steps }).is_break() {
-                    cancelled = true;
-                    candle_core::bail!("cancelled");
-                }
+        let steps = self.plan(options)?.steps;
+        in_batches(
+            options,
+            steps,
+            watch,
+            &mut |indices, on_step| {
+                let made = self.make(options, indices, on_step)?;
+                let values = made.flatten_all()?.to_vec1::<f32>()?;
+                let first = indices.first().copied().unwrap_or_default();
+                Ok(picture::from_values(
+                    &values,
+                    width,
+                    height,
+                    first as usize,
+                )?)
+            },
+            each,
+        )
+    }
+
+    /// What [`Pipeline::trajectory`] draws of a batch: `on_frame` gets the pictures as they stand, (N, 3, H, W) in [-1, 1], at
+    /// most at [`COLUMNS`] steps and then after each level, the last being those of [`Pipeline::make`].
+    ///
+    /// # Errors
+    /// As [`Pipeline::make`]; a kind of model that does not show how its pictures come about.
+    fn frames(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_frame: &mut dyn FnMut(&Tensor) -> Result<()>,
+        on_step: OnStep<'_>,
+    ) -> Result<()> {
+        let _ = (options, indices, on_frame, on_step);
+        Err(Error::Argument(
+            "trajectory: a model of this kind does not show how its pictures come about; bundles of kind wmgm and \
+             diffusions on pixels do"
+                .into(),
+        ))
+    }
+
+    /// How every picture of `options` comes about: a row of pictures each, all rows of one length.
+    ///
+    /// # Errors
+    /// As [`Pipeline::sample_each`] and [`Pipeline::frames`].
+    fn trajectory(&self, options: &SampleOptions, watch: Watch<'_>) -> Result<Vec<Vec<RgbImage>>> {
+        let [height, width] = self.size().map(|side| side as u32);
+        let steps = self.plan(options)?.steps;
+        let mut rows = Vec::new();
+        in_batches(
+            options,
+            steps,
+            watch,
+            &mut |indices, on_step| {
+                let mut made = vec![Vec::new(); indices.len()];
+                let mut on_frame = |frame: &Tensor| {
+                    let values = frame.flatten_all()?.to_vec1::<f32>()?;
+                    let frames = picture::from_values(&values, width, height, 0)?;
+                    made.iter_mut().zip(frames).for_each(|(row, f)| row.push(f));
+                    Ok(())
+                };
+                self.frames(options, indices, &mut on_frame, on_step)?;
+                Ok(made)
+            },
+            &mut |_, row| {
+                rows.push(row);
                 Ok(())
-            });
-            if cancelled {
-                return Err(Error::Cancelled);
-            }
-            let values = made?.flatten_all()?.to_vec1::<f32>()?;
-            let made = picture::from_values(&values, width, height, first as usize)?;
-            for (i, picture) in indices.iter().zip(made) {
-                each(*i, picture)?;
-            }
-            done += indices.len() as u64;
-            if watch(SampleEvent::Done { done, total }).is_break() {
-                return Err(Error::Cancelled);
-            }
-        }
-        Ok(())
+            },
+        )?;
+        Ok(rows)
     }
 
     /// As [`Pipeline::sample_each`], all pictures in one list.
@@ -193,6 +229,51 @@ pub trait Pipeline {
     fn sample(&self, options: &SampleOptions) -> Result<Vec<RgbImage>> {
         self.sample_with(options, &|_| ControlFlow::Continue(()))
     }
+}
+
+/// Makes something of each of these pictures.
+type Make<'a, T> = &'a mut dyn FnMut(&[u64], OnStep<'_>) -> Result<Vec<T>>;
+
+/// Makes something of every picture of `options` in batches, telling `watch` how far it is, and hands it over with the
+/// picture's number.
+fn in_batches<T>(
+    options: &SampleOptions,
+    steps: usize,
+    watch: Watch<'_>,
+    make: Make<'_, T>,
+    each: &mut dyn FnMut(u64, T) -> Result<()>,
+) -> Result<()> {
+    if options.batch == 0 {
+        return Err(Error::Argument("batch is 0, it must be at least 1".into()));
+    }
+    if options.pictures.end > 1 << 48 {
+        return Err(Error::Argument("pictures are numbered below 2^48".into()));
+    }
+    let total = options.pictures.end.saturating_sub(options.pictures.start);
+    let mut done = 0;
+    while done < total {
+        let first = options.pictures.start + done;
+        let indices: Vec<u64> = (first..first + (options.batch as u64).min(total - done)).collect();
+        let mut cancelled = false;
+        let made = make(&indices, &mut |step| {
+            if watch(SampleEvent::Step { step, steps }).is_break() {
+                cancelled = true;
+                candle_core::bail!("cancelled");
+            }
+            Ok(())
+        });
+        if cancelled {
+            return Err(Error::Cancelled);
+        }
+        for (i, made) in indices.iter().zip(made?) {
+            each(*i, made)?;
+        }
+        done += indices.len() as u64;
+        if watch(SampleEvent::Done { done, total }).is_break() {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(())
 }
 
 /// Errs if a class was asked of a model that has none.

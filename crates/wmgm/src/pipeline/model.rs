@@ -107,4 +107,13 @@ impl Pipeline for Model {
     ) -> Result<Tensor> {
         self.pipeline().make(options, indices, on_step)
     }
+    fn frames(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_frame: &mut dyn FnMut(&Tensor) -> Result<()>,
+        on_step: OnStep<'_>,
+    ) -> Result<()> {
+        self.pipeline().frames(options, indices, on_frame, on_step)
+    }
 }

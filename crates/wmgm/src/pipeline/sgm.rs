@@ -1,5 +1,6 @@
 //! A diffusion on pixels in use.
 
+use super::trajectory::shows;
 use super::{OnStep, Pipeline, Plan, SampleOptions, no_class};
 use crate::bundle;
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use crate::sgm::{Network, Run, SgmConfig};
 use candle_core::{Device, Tensor};
 use checkpoints::Weights;
 use nn_ops::noise;
-use score_sde::sampler::addressed_noise;
+use score_sde::sampler::{self, addressed_noise};
 use std::path::Path;
 
 /// A diffusion on pixels (SGM), ready to make pictures.
@@ -99,6 +100,37 @@ impl Sgm {
     }
 }
 
+impl Sgm {
+    /// Pictures in the range of the process's data, (N, C, H, W).
+    fn sample_watched(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_step: sampler::OnStep<'_>,
+    ) -> Result<Tensor> {
+        let classes = self.classes(options, indices)?;
+        let [height, width] = self.config.size;
+        let shape = [self.config.network.channels().0, height, width];
+        let start = noise::normal_tensor(options.seed, indices, START, 0, &shape, &self.device)?;
+        self.run(options)?.sample(
+            &self.network,
+            start,
+            classes.as_ref(),
+            &mut addressed_noise(options.seed, indices, FRESH),
+            on_step,
+        )
+    }
+
+    /// The same in [-1, 1] with three channels.
+    fn coloured(&self, x: Tensor) -> Result<Tensor> {
+        let x = self.config.process.centred(x)?;
+        match x.dim(1)? {
+            1 => Ok(Tensor::cat(&[&x, &x, &x], 1)?),
+            _ => Ok(x),
+        }
+    }
+}
+
 impl Pipeline for Sgm {
     fn size(&self) -> [usize; 2] {
         self.config.size
@@ -125,22 +157,42 @@ impl Pipeline for Sgm {
         indices: &[u64],
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
-        let classes = self.classes(options, indices)?;
-        let [height, width] = self.config.size;
-        let channels = self.config.network.channels().0;
-        let shape = [channels, height, width];
-        let start = noise::normal_tensor(options.seed, indices, START, 0, &shape, &self.device)?;
-        let x = self.run(options)?.sample(
-            &self.network,
-            start,
-            classes.as_ref(),
-            &mut addressed_noise(options.seed, indices, FRESH),
-            &mut |i, _| on_step(i + 1),
-        )?;
-        let x = self.config.process.centred(x)?;
-        match channels {
-            1 => Ok(Tensor::cat(&[&x, &x, &x], 1)?),
-            _ => Ok(x),
-        }
+        let finished = self.sample_watched(options, indices, &mut |i, _| on_step(i + 1))?;
+        self.coloured(finished)
     }
+
+    /// The noisy pictures after every step, darkened and paled where the noise is stronger than any picture.
+    fn frames(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_frame: &mut dyn FnMut(&Tensor) -> Result<()>,
+        on_step: OnStep<'_>,
+    ) -> Result<()> {
+        let run = self.run(options)?;
+        if run.evaluations.is_none() {
+            return Err(Error::Argument(format!(
+                "trajectory: the sampler {} takes as many steps as it needs, so no number of columns is known before; \
+                 name another with --sampler",
+                run.sampler
+            )));
+        }
+        let mut states = Vec::new();
+        let finished = self.sample_watched(options, indices, &mut |i, x| {
+            if shows(i + 1, run.steps) && i + 1 < run.steps {
+                states.push(x.clone());
+            }
+            on_step(i + 1)
+        })?;
+        for x in states {
+            on_frame(&self.coloured(within_range(&x)?)?)?;
+        }
+        on_frame(&self.coloured(finished)?)
+    }
+}
+
+/// Pictures (N, C, H, W) whose root mean square is above that of pictures, about 1/2, brought down to it, each by itself.
+fn within_range(x: &Tensor) -> candle_core::Result<Tensor> {
+    let rms = x.sqr()?.mean_keepdim((1, 2, 3))?.sqrt()?;
+    x.broadcast_div(&(rms * 2.0)?.maximum(1.0)?)
 }

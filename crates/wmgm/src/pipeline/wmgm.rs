@@ -1,5 +1,6 @@
 //! WMGM in use: pictures from a seed, details from true low bands.
 
+use super::trajectory::shows;
 use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, Watch, no_class};
 use crate::bundle::Bundle;
 use crate::config::SampleDefaults;
@@ -8,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::Draw;
 use crate::picture::{self, RgbImage};
 use candle_core::{Device, Tensor};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
 
@@ -55,6 +57,11 @@ impl Wmgm {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     fn how(&self, options: &SampleOptions) -> SampleDefaults {
@@ -182,10 +189,14 @@ impl Pipeline for Wmgm {
         no_class(options)?;
         let (config, how) = (&self.bundle.config, self.how(options));
         let evaluations = self.evaluations(&how)?;
-        let side = (config.size >> config.levels) >> config.fold;
+        let side = config.size >> config.levels;
+        let folded = match side >> config.fold {
+            same if same == side => String::new(),
+            less => format!(", folded to {less} x {less}"),
+        };
         Ok(Plan {
             work: format!(
-                "{evaluations} evaluations of the low band's network at {side} x {side}, {} generator passes",
+                "{evaluations} evaluations of the low band's network at {side} x {side}{folded}, {} generator passes",
                 config.levels
             ),
             sampler: how.sampler,
@@ -225,5 +236,49 @@ impl Pipeline for Wmgm {
         self.bundle
             .high
             .details(&low, levels, options.seed, indices)
+    }
+
+    /// The network's idea of the clean low band at every step, the low band itself at the last, and the pictures after
+    /// each level of details; what is not there yet is left out.
+    fn frames(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_frame: &mut dyn FnMut(&Tensor) -> Result<()>,
+        on_step: OnStep<'_>,
+    ) -> Result<()> {
+        let how = self.how(options);
+        let Bundle {
+            low, high, config, ..
+        } = &self.bundle;
+        // A solver of second order evaluates twice a step: the first is that of the step's own noise.
+        let estimate = RefCell::new(None);
+        let mut shown = Vec::new();
+        let made = low.sample_watched(
+            (&crate::config::check_sample(&how)?, how.steps),
+            Draw::low(options.seed, indices),
+            None,
+            &self.device,
+            &|clean| {
+                estimate.borrow_mut().get_or_insert_with(|| clean.clone());
+            },
+            &mut |i, _| {
+                let estimate = estimate.take();
+                if shows(i + 1, how.steps) && i + 1 < how.steps {
+                    shown.extend(estimate);
+                }
+                on_step(i + 1)
+            },
+        )?;
+        for estimate in &shown {
+            let band = low.unfolded(estimate)?;
+            on_frame(&high.without_details(&band, config.levels)?)?;
+        }
+        on_frame(&high.without_details(&made, config.levels)?)?;
+        let seed = options.seed;
+        high.details_watched(&made, config.levels, seed, indices, &mut |level, low| {
+            on_frame(&high.without_details(low, level)?)
+        })?;
+        Ok(())
     }
 }

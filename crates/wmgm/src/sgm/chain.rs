@@ -1,14 +1,16 @@
 //! Discrete processes at work: DDPM, DDIM, and the solvers in sigma, for networks of improved-diffusion and diffusers.
 
 use crate::error::{Error, Result};
-use candle_core::{Tensor, bail};
+use candle_core::Tensor;
 use score_sde::diffusion::{
-    BetaCurve, BetaSchedule, GaussianDiffusion, LossType, MeanType, Model, VarType, space_timesteps,
+    BetaCurve, BetaSchedule, Coefficients, EndVariance, GaussianDiffusion, LossType, MeanType,
+    Model, VarType, space_timesteps, strided_bars,
 };
 use score_sde::grid::{NoiseTable, Points, TimestepSpacing, timesteps};
 use score_sde::prediction::Prediction;
 use score_sde::sampler::{
-    Clipped, Denoiser, NetworkDenoiser, Noise, OnStep, Path, SolverConfig, Thresholded, ddim, ddpm,
+    Clipped, Ddim, Denoiser, KeptNoise, NetworkDenoiser, Noise, OnStep, Path, SolverConfig,
+    Thresholded, ddim, ddpm,
 };
 use score_sde::{DiffusionConfig, sampler};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,8 @@ pub struct Scheduler {
     pub steps_offset: usize,
     /// Whether betas are rescaled to no signal at the end.
     pub rescale_betas_zero_snr: bool,
+    /// Whether the last step of DDIM leads to a clean picture; else to the least noise of the process.
+    pub set_alpha_to_one: bool,
 }
 
 /// diffusers' `variance_type`.
@@ -86,6 +90,7 @@ impl Default for Scheduler {
             timestep_spacing: TimestepSpacing::Leading,
             steps_offset: 0,
             rescale_betas_zero_snr: false,
+            set_alpha_to_one: true,
         }
     }
 }
@@ -127,6 +132,10 @@ pub(super) struct Chain {
     limit: Limit,
     /// What steps are multiplied by before the network sees them.
     time_scale: f64,
+    end_variance: EndVariance,
+    kept: KeptNoise,
+    /// alpha_bar after each step of DDIM, where it does not lead to the step visited next.
+    bars_after: Option<Vec<f64>>,
 }
 
 /// A sampler of a chain.
@@ -148,7 +157,7 @@ impl Sampler {
 
     pub(super) fn evaluations(&self, chain: &Chain) -> Result<usize> {
         Ok(match self {
-            Self::Ddpm | Self::Ddim => chain.steps(),
+            Self::Ddpm | Self::Ddim => chain.process()?.steps(),
             Self::Solver(solver) => solver.evaluations(&chain.levels()?.1),
         })
     }
@@ -177,6 +186,9 @@ impl Chain {
                 true => 1000.0 / c.diffusion_steps as f64,
                 false => 1.0,
             },
+            end_variance: EndVariance::Borrowed,
+            kept: KeptNoise::OfClipped,
+            bars_after: None,
         })
     }
 
@@ -210,6 +222,12 @@ impl Chain {
         )?;
         let mut visited: Vec<usize> = spaced.iter().rev().map(|t| *t as usize).collect();
         visited.dedup();
+        let bars = Coefficients::new(betas.clone())?.alphas_cumprod;
+        let end = match c.set_alpha_to_one {
+            true => 1.0,
+            false => bars[0],
+        };
+        let bars_after = Some(strided_bars(&bars, &visited, n / steps, end)?);
         Ok(Self {
             betas,
             visited,
@@ -225,6 +243,9 @@ impl Chain {
                 (false, false) => Limit::None,
             },
             time_scale: 1.0,
+            end_variance: EndVariance::Own,
+            kept: KeptNoise::OfNetwork,
+            bars_after,
         })
     }
 
@@ -254,7 +275,7 @@ impl Chain {
         }
     }
 
-    /// DDPM and DDIM: the network's answers become limited pictures, which the process then takes as they are.
+    /// DDPM and DDIM on the process.
     fn walk(
         &self,
         sampler: &Sampler,
@@ -263,35 +284,50 @@ impl Chain {
         noise: Noise,
         on_step: OnStep,
     ) -> Result<Tensor> {
-        let whole = GaussianDiffusion::new(
-            self.betas.clone(),
-            MeanType::XStart,
-            self.variances,
-            LossType::Mse,
-        )?;
-        let bars = whole.coefficients().alphas_cumprod.clone();
-        let process = whole.respaced(&self.visited)?;
+        let process = self.process()?;
         let learned = self.variances.is_learned();
-        let pictures = |x: &Tensor, t: &Tensor| {
-            let step = t.to_vec1::<f32>()?.first().copied().unwrap_or(0.0);
-            let Some(bar) = bars.get(step as usize) else {
-                bail!("step {step} is none of the process's {}", bars.len())
-            };
+        let shown = |x: &Tensor, t: &Tensor| {
             let output = model(x, &(t * self.time_scale)?)?;
-            let (output, variances) = split(&output, x)?;
-            let map = self.prediction.to_clean(bar.sqrt(), (1.0 - bar).sqrt())?;
-            let clean = map.apply(x, &output)?;
-            let same = |_: &Tensor, _: f64| Ok(clean.clone());
-            let clean = self.limit.of(&same, |d| Ok(d.denoise(x, 0.0)?))?;
-            match (learned, variances) {
-                (false, _) => Ok(clean),
-                (true, Some(variances)) => Tensor::cat(&[clean, variances], 1),
-                (true, None) => bail!("the network returns no variances"),
+            match learned {
+                true => Ok(output),
+                false => Ok(split(&output, x)?.0),
             }
         };
+        let clip = self.limit != Limit::None;
         Ok(match sampler {
-            Sampler::Ddim => ddim(&process, &pictures, start, 0.0, false, noise, on_step)?,
-            _ => ddpm(&process, &pictures, start, false, noise, on_step)?,
+            Sampler::Ddim => {
+                let options = Ddim {
+                    eta: 0.0,
+                    clip,
+                    kept: self.kept,
+                    bars_after: self.bars_after.clone(),
+                };
+                ddim(&process, &shown, start, &options, noise, on_step)?
+            }
+            _ => ddpm(&process, &shown, start, clip, noise, on_step)?,
+        })
+    }
+
+    /// The part of the process that is visited.
+    fn process(&self) -> Result<GaussianDiffusion> {
+        let mean = match self.prediction {
+            Prediction::Epsilon => MeanType::Epsilon,
+            Prediction::Sample => MeanType::XStart,
+            Prediction::V => MeanType::V,
+            other => {
+                return Err(Error::Argument(format!(
+                    "prediction_type is {other:?}; DDPM and DDIM take epsilon, sample or v_prediction"
+                )));
+            }
+        };
+        let betas = self.betas.clone();
+        let whole = GaussianDiffusion::new(betas, mean, self.variances, LossType::Mse)?;
+        let process = whole.respaced(&self.visited)?;
+        let process = process.end_variance(self.end_variance);
+        Ok(match self.limit {
+            Limit::None => process,
+            Limit::Clip(range) => process.clip_within(vec![(-range, range)])?,
+            Limit::Threshold(ratio, max) => process.clip_by_threshold(ratio, max)?,
         })
     }
 

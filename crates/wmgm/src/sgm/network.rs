@@ -3,6 +3,7 @@
 use crate::error::Result;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use nn_ops::precision;
 use score_sde::{ScoreNet, ScoreNetConfig, UNet, UNet2DConfig, UNet2DModel, UNetConfig};
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +115,7 @@ impl Network {
         })
     }
 
-    /// The output for x (N, C, H, W), what it is told of time (N), and classes (N) if it has any.
+    /// The output, in the [`precision`] of the moment, for x (N, C, H, W), what it is told of time (N), and classes (N) if it has any.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -124,10 +125,12 @@ impl Network {
         t: &Tensor,
         classes: Option<&Tensor>,
     ) -> candle_core::Result<Tensor> {
-        Ok(match self {
-            Self::ImprovedDiffusion(net) => net.forward(x, t, classes, None)?,
-            Self::ScoreSde(net) => net.forward(x, t, None)?,
-            Self::Diffusers(net) => net.forward(x, t, classes, None)?,
+        precision::computed(x, |x| {
+            Ok(match self {
+                Self::ImprovedDiffusion(net) => net.forward(x, t, classes, None)?,
+                Self::ScoreSde(net) => net.forward(x, t, None)?,
+                Self::Diffusers(net) => net.forward(x, t, classes, None)?,
+            })
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::model::{BandModel, Draw, TIME_SCALE, finer, solver};
 use crate::picture::{self, RgbImage};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{AdamW, AdamWConfig, Ema, Params, clip_grad_norm, noise};
+use nn_ops::{AdamW, AdamWConfig, Ema, Params, clip_grad_norm, noise, precision};
 use rayon::prelude::*;
 use score_sde::UNet;
 use score_sde::unet::DropMask;
@@ -196,7 +196,7 @@ impl Stage for Diffusion<'_> {
             step: step as u32,
             calls: Default::default(),
         };
-        let y = self.net.forward(&x, &times, None, Some(&masks))?;
+        let y = precision::computed(&x, |x| self.net.forward(x, &times, None, Some(&masks)))?;
         let loss = (y - target)?.sqr()?.mean_all()?;
         let mut grads = loss.backward()?;
         let norm = clip_grad_norm(&mut grads, &self.params.named(), o.clip)?;

@@ -11,7 +11,7 @@ use candle_nn::VarBuilder;
 use msal_gan::detail::{
     DetailDiscriminator, DetailGenerator, Pass, hinge_discriminator, hinge_generator, l1,
 };
-use nn_ops::{AdamW, AdamWConfig, Ema, Params, noise};
+use nn_ops::{AdamW, AdamWConfig, Ema, Params, noise, precision};
 use std::collections::HashMap;
 
 const FLIP: u32 = 11;
@@ -84,6 +84,15 @@ impl<'a> High<'a> {
         })
     }
 
+    /// The discriminator's scores.
+    fn judge(&self, low: &Tensor, high: &Tensor, levels: &[usize], pass: Pass) -> Result<Tensor> {
+        let judged = precision::computed(low, |low| {
+            let high = high.to_dtype(low.dtype())?;
+            self.discriminator.forward_mixed(low, &high, levels, pass)
+        });
+        Ok(judged?)
+    }
+
     /// Low band, details and noise of every level for the pictures of a step.
     fn examples(&self, run: &Run<'_>, step: u64) -> Result<Vec<Examples>> {
         let cfg = self.config;
@@ -139,7 +148,7 @@ impl<'a> High<'a> {
 
 impl High<'_> {
     /// A step of the discriminator: its loss, and then what it says of the fakes, for the generator.
-    fn judge(
+    fn judge_and_learn(
         &mut self,
         examples: &[Examples],
         fakes: &[Tensor],
@@ -152,9 +161,7 @@ impl High<'_> {
             let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
             let levels = [&e.levels[..], &e.levels].concat();
             let pass = if i == 0 { Pass::Refine } else { Pass::Train };
-            let judged = self
-                .discriminator
-                .forward_mixed(&low, &high, &levels, pass)?;
+            let judged = self.judge(&low, &high, &levels, pass)?;
             let n = e.levels.len();
             let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
             losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
@@ -164,9 +171,7 @@ impl High<'_> {
         self.d_adam.step(&d_loss.backward()?)?;
         let mut adversarial = Vec::new();
         for (e, fake) in examples.iter().zip(fakes) {
-            let judged = self
-                .discriminator
-                .forward_mixed(&e.low, fake, &e.levels, Pass::Judge)?;
+            let judged = self.judge(&e.low, fake, &e.levels, Pass::Judge)?;
             adversarial.push((hinge_generator(&judged)? * e.weight())?);
         }
         Ok((d_loss, total(adversarial)?))
@@ -239,12 +244,17 @@ impl Stage for High<'_> {
         let examples = self.examples(run, step)?;
         let fakes = examples
             .iter()
-            .map(|e| self.generator.forward_mixed(&e.shown, &e.noise, &e.levels))
+            .map(|e| {
+                precision::computed(&e.shown, |low| {
+                    let noise = e.noise.to_dtype(low.dtype())?;
+                    self.generator.forward_mixed(low, &noise, &e.levels)
+                })
+            })
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);
         let judged = match cfg.adversarial > 0.0 {
-            true => Some(self.judge(&examples, &fakes, schedule)?),
+            true => Some(self.judge_and_learn(&examples, &fakes, schedule)?),
             false => None,
         };
         let mut distance = Vec::new();

@@ -15,7 +15,9 @@ use crate::config::RunConfig;
 use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
 use crate::transform::Transform;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use nn_ops::{Precision, precision};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -140,33 +142,58 @@ pub fn train(
         device,
         folder: out,
     };
-    for name in chosen {
-        let weights = start.as_ref().and_then(|s| s.weights.get(name));
-        match config {
-            RunConfig::Wmgm(c) if name == "high" => {
-                let mut high = high::High::new(c, device)?;
-                let steps = c.high.optim.steps;
-                run::train(&mut high, &run, steps, options.resume, weights, progress)?;
-            }
-            _ => {
-                let Some(band) = bands(config)
-                    .into_iter()
-                    .find(|b| band_name(b.level) == name)
-                else {
-                    continue;
-                };
-                let mut low = diffusion::Diffusion::new(band, run.seed, device)?;
-                let steps = band.config.optim.steps;
-                run::train(&mut low, &run, steps, options.resume, weights, progress)?;
-            }
-        }
+    let precision = config.training_precision().map_err(Error::Argument)?;
+    if precision == Precision::Tf32 && !device.is_cuda() {
+        return Err(Error::Argument(
+            "precision = \"tf32\" is known to CUDA devices alone; use f32 here".into(),
+        ));
     }
+    precision::with(precision, || {
+        for name in chosen {
+            let weights = start.as_ref().and_then(|s| s.weights.get(name));
+            train_stage(config, name, &run, options.resume, weights, progress)?;
+        }
+        Ok::<_, Error>(())
+    })?;
     if stages.iter().all(|stage| run.checkpoint(stage).exists()) {
         let bundle = out.join("bundle");
         write_bundle(out, &bundle, bundle::Precision::F32)?;
         progress.event(TrainEvent::Bundle(&bundle));
     }
     Ok(())
+}
+
+/// Trains one network of a run.
+fn train_stage(
+    config: &RunConfig,
+    name: &str,
+    run: &run::Run<'_>,
+    resume: bool,
+    weights: Option<&HashMap<String, Tensor>>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if let (RunConfig::Wmgm(c), "high") = (config, name) {
+        let mut high = high::High::new(c, run.device)?;
+        return run::train(
+            &mut high,
+            run,
+            c.high.optim.steps,
+            resume,
+            weights,
+            progress,
+        );
+    }
+    match bands(config)
+        .into_iter()
+        .find(|b| band_name(b.level) == name)
+    {
+        Some(band) => {
+            let mut low = diffusion::Diffusion::new(band, run.seed, run.device)?;
+            let steps = band.config.optim.steps;
+            run::train(&mut low, run, steps, resume, weights, progress)
+        }
+        None => Ok(()),
+    }
 }
 
 /// The names of a run's stages in their order.

@@ -17,7 +17,14 @@ const BANDS: &str = "bands.json";
 
 /// What may change while a run is interrupted: lengths, paces, reports and names, but nothing that says what the tensors
 /// of a checkpoint are or mean. A trailing dot stands for all fields below.
-const FREE: [&str; 5] = ["name", "licence", "attribution", "sample.", "report."];
+const FREE: [&str; 6] = [
+    "name",
+    "precision",
+    "licence",
+    "attribution",
+    "sample.",
+    "report.",
+];
 /// The same below a diffusion.
 const FREE_DIFFUSION: [&str; 7] = [
     "optim.",

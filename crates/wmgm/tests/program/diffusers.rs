@@ -54,6 +54,9 @@ fn every_state_is_that_of_diffusers() {
         ("ddpm", None),
         ("ddpm-few", Some(9)),
         ("ddim", None),
+        ("ddim-clip", Some(9)),
+        ("ddpm-end", Some(9)),
+        ("ddpm-end-learned", Some(9)),
         ("ncsnpp", None),
     ] {
         let model = sgm(&folder(name, at.path()));

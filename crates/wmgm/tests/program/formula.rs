@@ -1,23 +1,12 @@
 //! Parameters and noise by formula, as in `scripts/diffusers_models.py`: nothing need be stored.
 
+#[path = "../../../score-sde/tests/common/formula.rs"]
+mod shared;
+
 use candle_core::{Device, Tensor};
+pub use shared::numbers;
 use std::collections::HashMap;
 use wmgm::sgm::NetworkConfig;
-
-/// Uniform in [-1, 1), a function of name and index alone: FNV-1a of the name, then splitmix64.
-pub fn numbers(name: &str, count: usize) -> Vec<f64> {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let number = |i: u64| {
-        let mut z = hash.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 * 2f64.powi(-52) - 1.0
-    };
-    (1..=count as u64).map(number).collect()
-}
 
 /// A parameter of any network.
 pub fn parameter(name: &str, shape: &[usize]) -> Tensor {

@@ -535,6 +535,10 @@ fn an_official_pair_samples() {
         out.contains("ddpm, 6 steps: 6 evaluations of the network at 16 x 16, 2 generator passes"),
         "{out}"
     );
+    fails(
+        wmgm(at.path(), ["sample", "--model", "pair", "--trajectory"]),
+        &["a model of this kind does not show how its pictures come about"],
+    );
     let one = ok(wmgm(
         at.path(),
         [

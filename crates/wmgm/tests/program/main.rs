@@ -1,11 +1,15 @@
 //! The program `wmgm` and the library behind it as their users meet them: real processes on tiny models.
 
+mod analyze;
 mod bundles;
+mod carried;
 mod common;
 mod compare;
+mod device;
 mod diffused;
 mod diffusers;
 mod formula;
+mod hub;
 mod import;
 mod interrupted;
 mod library;
@@ -13,3 +17,5 @@ mod outputs;
 mod regenerate;
 mod sample;
 mod train;
+mod trajectory;
+mod upscale;

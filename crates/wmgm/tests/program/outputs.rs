@@ -49,7 +49,15 @@ fn bad_arguments_are_named() {
 #[test]
 fn help_is_there_for_every_command() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["sample", "regenerate", "train", "bundle", "info"] {
+    for command in [
+        "sample",
+        "regenerate",
+        "upscale",
+        "train",
+        "bundle",
+        "info",
+        "analyze",
+    ] {
         assert!(ok(wmgm(folder.path(), [command, "--help"])).contains("Usage: wmgm"));
         assert!(ok(wmgm(folder.path(), ["--help"])).contains(command));
     }

@@ -114,7 +114,7 @@ fn what_was_done_is_printed() {
     let path = folder.path().canonicalize().unwrap().join("a.png");
     for part in [
         "seed      3, pictures 0 to 1\n",
-        "sampler   heun, 5 steps: 9 evaluations of the low band's network at 4 x 4, 2 generator passes\n",
+        "sampler   heun, 5 steps: 9 evaluations of the low band's network at 8 x 8, folded to 4 x 4, 2 generator passes\n",
         " ms per picture (2 pictures in ",
         &format!("written   {}\n", path.display()),
     ] {

@@ -4,36 +4,45 @@ use super::product::{group, product};
 use super::{POINTS, Sizes, transform, transform_tiles};
 use crate::cpu::blocked::BLOCK;
 use crate::cpu::lanes::{Lanes, dispatch};
-use crate::cpu::shared::{SharedMut, scratch};
+use crate::cpu::planes::View;
+use crate::cpu::shared::{SharedMut, aligned, scratch};
 use rayon::prelude::*;
 
 /// Transformed tiles kept at a time, in floats: half of a usual L3 cache.
 const CHUNK: usize = 1 << 21;
 
-/// Tiles of the output's gradient, transformed: 36 x count x channels.
+/// Tiles `first..first + count` of the output's gradient, transformed: 36 planes `stride` apart, of count x channels, from
+/// `at` on.
+///
+/// # Safety
+/// Nobody may touch the tiles' places in `v` meanwhile.
 #[inline(always)]
 unsafe fn tiles_with<V: Lanes>(
     s: &Sizes,
     dy: &[f32],
     first: usize,
     count: usize,
-    v: &mut [f32],
+    v: SharedMut<'_, f32>,
+    at: usize,
     stride: usize,
 ) {
     let (layout, channels) = (s.output(), s.co_all());
-    assert!(dy.len() == layout.len() && stride >= count * channels && v.len() >= POINTS * stride);
-    assert!(first + count <= s.tiles());
+    assert!(dy.len() == layout.len() && first + count <= s.tiles() && stride >= count * channels);
     let line = layout.pw * BLOCK;
     for t in 0..count {
         let (n, y, x) = s.tile(first + t);
         for block in 0..channels / BLOCK {
             let from = (n * layout.blocks() + block) * layout.plane() + y * line + x * BLOCK;
-            // SAFETY: the layout holds whole tiles; the last store ends at 35 * stride + count * channels.
+            // SAFETY: the layout holds whole tiles; the 36 places are the caller's promise, and `slice_at` bounds them.
             unsafe {
+                let to = v.slice_at(
+                    at + t * channels + block * BLOCK,
+                    (POINTS - 1) * stride + BLOCK,
+                );
                 transform::gradient_tile::<V>(
                     dy.as_ptr().add(from),
                     (line, BLOCK),
-                    v.as_mut_ptr().add(t * channels + block * BLOCK),
+                    to,
                     (6 * stride, stride),
                 );
             }
@@ -41,9 +50,9 @@ unsafe fn tiles_with<V: Lanes>(
     }
 }
 dispatch!(
-    transform_gradients,
+    (unsafe) transform_gradients,
     tiles_with,
-    (s: &Sizes, dy: &[f32], first: usize, count: usize, v: &mut [f32], stride: usize)
+    (s: &Sizes, dy: &[f32], first: usize, count: usize, v: SharedMut<'_, f32>, at: usize, stride: usize)
 );
 
 /// Gradients of one block of outputs and one input channel, from the transformed sums `u` (36 apart by `point`).
@@ -63,17 +72,18 @@ unsafe fn kernels_with<V: Lanes>(u: &[f32], point: usize, taps: &mut [f32; 9 * B
 dispatch!(transform_sums, kernels_with, (u: &[f32], point: usize, taps: &mut [f32; 9 * BLOCK]));
 
 /// Gradient of the weights (co, ci, 3, 3) from blocked pictures x ([`Sizes::input`]) and dy ([`Sizes::output`]).
-pub(crate) fn weight_gradient(s: &Sizes, x: &[f32], dy: &[f32]) -> Vec<f32> {
+pub(crate) fn weight_gradient(s: &Sizes, x: &mut [f32], dy: &[f32]) -> Vec<f32> {
+    let x = View::of(x, &s.input());
     let (ci, co) = (s.ci_all(), s.co_all());
     let blocks = co / BLOCK;
     let group = group(blocks);
     let point = ci * co;
-    let mut sums = scratch(POINTS * point);
+    let mut sums = aligned(POINTS * point);
     let chunk = (CHUNK / (POINTS * (ci + co)))
         .clamp(32, 2048)
         .min(s.tiles().max(1));
     let (sv, sd) = (chunk * ci + BLOCK, chunk * co + BLOCK);
-    let (mut v, mut d) = (scratch(POINTS * sv), scratch(POINTS * sd));
+    let (mut v, mut d) = (aligned(POINTS * sv), aligned(POINTS * sd));
     for first in (0..s.tiles()).step_by(chunk) {
         let count = chunk.min(s.tiles() - first);
         transform_chunk(s, x, dy, first, count, (&mut v, sv), (&mut d, sd));
@@ -122,7 +132,7 @@ pub(crate) fn weight_gradient(s: &Sizes, x: &[f32], dy: &[f32]) -> Vec<f32> {
 /// Transforms `count` tiles of both sides, a few per task.
 fn transform_chunk(
     s: &Sizes,
-    x: &[f32],
+    x: View<'_>,
     dy: &[f32],
     first: usize,
     count: usize,
@@ -132,24 +142,12 @@ fn transform_chunk(
     const PART: usize = 16;
     let (ci, co) = (s.ci_all(), s.co_all());
     let (v, d) = (SharedMut::new(v), SharedMut::new(d));
-    (0..count.div_ceil(PART)).into_par_iter().for_each_init(
-        || (scratch(POINTS * PART * ci), scratch(POINTS * PART * co)),
-        |(tv, td), part| {
-            let from = part * PART;
-            let some = PART.min(count - from);
-            transform_tiles(s, x, first + from, some, tv, PART * ci);
-            transform_gradients(s, dy, first + from, some, td, PART * co);
-            for xi in 0..POINTS {
-                // SAFETY: tasks cover disjoint tiles of every point.
-                let (v, d) = unsafe {
-                    (
-                        v.slice(xi * sv + from * ci, some * ci),
-                        d.slice(xi * sd + from * co, some * co),
-                    )
-                };
-                v.copy_from_slice(&tv[xi * PART * ci..][..some * ci]);
-                d.copy_from_slice(&td[xi * PART * co..][..some * co]);
-            }
-        },
-    );
+    (0..count.div_ceil(PART)).into_par_iter().for_each(|part| {
+        let (from, some) = (part * PART, PART.min(count - part * PART));
+        // SAFETY: tasks cover disjoint tiles of every point; the pictures are only read.
+        unsafe {
+            transform_tiles(s, x, first + from, some, v, from * ci, sv);
+            transform_gradients(s, dy, first + from, some, d, from * co, sd);
+        }
+    });
 }

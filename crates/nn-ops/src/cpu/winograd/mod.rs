@@ -6,14 +6,21 @@
 //! ([`Blocked`]). Every sum runs over the input channels in order, whatever the batch, the blocking and the threads.
 
 mod gradient;
+mod kernels;
 mod product;
+mod stream;
 mod transform;
 
 use super::blocked::{BLOCK, Blocked};
+use super::epilogue::Epilogue;
 use super::lanes::{Lanes, dispatch};
-use super::shared::{SharedMut, scratch};
+use super::planes::{Planes, View};
+use super::shared::{SharedMut, aligned};
 pub(crate) use gradient::weight_gradient;
+pub(crate) use kernels::{Kernels, Packed, Source};
+use product::group;
 use product::product;
+pub(super) use product::shared_group;
 use rayon::prelude::*;
 
 /// Output pixels of a tile, along each axis.
@@ -22,6 +29,10 @@ const TILE: usize = 4;
 const POINTS: usize = 36;
 /// Transformed input of one task, in floats: half of a usual L2 cache.
 const TASK: usize = 1 << 17;
+/// Transformed weights that every task can read again and again, in floats.
+const LIGHT: usize = 1 << 18;
+/// Tiles that make up for transforming weights all at once.
+const MANY: usize = 256;
 
 /// Sizes of one call.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +53,22 @@ impl Sizes {
     }
     fn tiles(&self) -> usize {
         self.n * self.tiles_y() * self.tiles_x()
+    }
+    /// Whether all weights are better transformed at once: where they fit into half of a usual second cache, or into a
+    /// third one and there are enough tiles to make up for it. The sums are the same either way.
+    fn at_once(&self) -> bool {
+        let all = POINTS * self.ci_all() * self.co_all();
+        self.light() || (all <= 4 * LIGHT && self.tiles() >= MANY)
+    }
+    /// Whether the transformed weights are small enough to keep.
+    pub(crate) fn light(&self) -> bool {
+        POINTS * self.ci_all() * self.co_all() <= LIGHT
+    }
+    /// Whether a plan, for pictures of this size, keeps the weights transformed: those that are small, and those of large
+    /// pictures, whose tiles make up for reading four times as much.
+    pub(crate) fn keep(&self) -> bool {
+        let all = POINTS * self.ci_all() * self.co_all();
+        self.light() || (all <= 4 * LIGHT && self.tiles_x() * self.tiles_y() >= MANY / 4)
     }
     /// Input channels, filled up to whole blocks.
     fn ci_all(&self) -> usize {
@@ -91,110 +118,89 @@ impl Sizes {
     }
 }
 
-/// The kernels' transforms: 36 x (output blocks) x (input channels, filled up) x 16 output channels.
-pub(crate) struct Kernels {
-    data: Vec<f32>,
+/// The weights of a call.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    Plain(Source<'a>),
+    /// Transformed before.
+    Kept(&'a Kernels),
 }
 
-impl Kernels {
-    /// Of weights (co, ci, 3, 3). With `turned`, those of the gradient of the input: channels exchanged, kernels
-    /// rotated by 180 degrees; `s` then names the sizes of that convolution.
-    pub(crate) fn new(w: &[f32], s: &Sizes, turned: bool) -> Self {
-        assert_eq!(w.len(), s.co * s.ci * 9);
-        let (ci, blocks) = (s.ci_all(), s.co_all() / BLOCK);
-        let mut data = scratch(POINTS * blocks * ci * BLOCK);
-        let shared = SharedMut::new(&mut data);
-        (0..blocks * s.ci_all() / BLOCK)
-            .into_par_iter()
-            .for_each(|task| {
-                let (block, part) = (task % blocks, task / blocks);
-                transform_kernels(w, s, turned, block, part, &shared);
-            });
-        Self { data }
-    }
-
-    /// Memory in use.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&self.data[..])
-    }
-}
-
-#[inline(always)]
-unsafe fn kernels_with<V: Lanes>(
-    w: &[f32],
-    s: &Sizes,
-    turned: bool,
-    block: usize,
-    part: usize,
-    out: &SharedMut<'_, f32>,
-) {
-    let (ci, blocks) = (s.ci_all(), s.co_all() / BLOCK);
-    let point = blocks * ci * BLOCK;
-    let lanes = BLOCK.min(s.co - block * BLOCK);
-    for c in part * BLOCK..(part + 1) * BLOCK {
-        let mut taps = [0f32; 9 * BLOCK];
-        if c < s.ci {
-            for lane in 0..lanes {
-                let o = block * BLOCK + lane;
-                let from = if turned { c * s.co + o } else { o * s.ci + c };
-                for (t, v) in w[from * 9..][..9].iter().enumerate() {
-                    taps[if turned { 8 - t } else { t } * BLOCK + lane] = *v;
-                }
-            }
-        }
-        let at = (block * ci + c) * BLOCK;
-        // SAFETY: each task writes its own output block and input channels; the largest address is
-        // 35 * point + at + 16 <= 36 * point, the whole of `out`.
-        unsafe {
-            let dst = out.slice_at(at, (POINTS - 1) * point + BLOCK);
-            transform::kernel_tile::<V>(taps.as_ptr(), (3 * BLOCK, BLOCK), dst, (6 * point, point));
-        }
-    }
-}
-dispatch!(
-    transform_kernels,
-    kernels_with,
-    (w: &[f32], s: &Sizes, turned: bool, block: usize, part: usize, out: &SharedMut<'_, f32>)
-);
-
-/// Tiles `first..first + count`, transformed: 36 x count x channels.
+/// Tiles `first..first + count` of `x`, transformed: 36 planes `stride` apart, of count x channels, from `at` on.
+///
+/// # Safety
+/// Nobody may write the pictures, or touch the tiles' places in `v`, meanwhile.
 #[inline(always)]
 unsafe fn tiles_with<V: Lanes>(
     s: &Sizes,
-    x: &[f32],
+    x: View<'_>,
     first: usize,
     count: usize,
-    v: &mut [f32],
+    v: SharedMut<'_, f32>,
+    at: usize,
     stride: usize,
 ) {
-    let (layout, channels) = (s.input(), s.ci_all());
-    assert!(x.len() == layout.len() && stride >= count * channels && v.len() >= POINTS * stride);
-    assert!(first + count <= s.tiles());
-    let line = layout.pw * BLOCK;
+    let (p, channels) = (x.planes, s.ci_all());
+    assert!(first + count <= s.tiles() && stride >= count * channels);
+    let line = p.line();
+    let mut corner = [0f32; 36 * BLOCK];
     for t in 0..count {
         let (n, y, px) = s.tile(first + t);
+        // The window's first line and column, from the plane's own; one pixel outside of the tile on each side.
+        let (top, left) = ((y + p.before) as isize - 1, (px + p.before) as isize - 1);
+        let inside = top >= 0 && left >= 0 && top as usize + 6 <= p.ph && left as usize + 6 <= p.pw;
         for block in 0..channels / BLOCK {
-            let from = (n * layout.blocks() + block) * layout.plane() + y * line + px * BLOCK;
-            // SAFETY: the padded picture has two lines and columns more than its tiles, so that six of each can be
-            // read; the last store ends at 35 * stride + count * channels.
+            // SAFETY: nobody writes it, by the caller's promise.
+            let plane = unsafe { x.read(n, block) };
+            let (src, line) = if inside {
+                let from = (top as usize * p.pw + left as usize) * BLOCK;
+                assert!(from + 5 * (line + BLOCK) + BLOCK <= plane.len());
+                (plane[from..].as_ptr(), line)
+            } else {
+                window(plane, &p, top, left, &mut corner);
+                (corner.as_ptr(), 6 * BLOCK)
+            };
+            // SAFETY: 6 x 6 pixels are readable by the assert or the corner's size; the 36 places written are this
+            // task's, by the caller's promise, and `slice_at` bounds them.
             unsafe {
-                transform::input_tile::<V>(
-                    x.as_ptr().add(from),
-                    (line, BLOCK),
-                    v.as_mut_ptr().add(t * channels + block * BLOCK),
-                    (6 * stride, stride),
+                let to = v.slice_at(
+                    at + t * channels + block * BLOCK,
+                    (POINTS - 1) * stride + BLOCK,
                 );
+                transform::input_tile::<V>(src, (line, BLOCK), to, (6 * stride, stride));
             }
         }
     }
 }
 dispatch!(
-    transform_tiles,
+    (unsafe) transform_tiles,
     tiles_with,
-    (s: &Sizes, x: &[f32], first: usize, count: usize, v: &mut [f32], stride: usize)
+    (s: &Sizes, x: View<'_>, first: usize, count: usize, v: SharedMut<'_, f32>, at: usize, stride: usize)
 );
 
+/// Copies 6 x 6 pixels from line `top`, column `left` on, zeros where the plane ends.
+#[inline(always)]
+fn window(plane: &[f32], p: &Planes, top: isize, left: isize, to: &mut [f32; 36 * BLOCK]) {
+    let x0 = (-left).clamp(0, 6) as usize;
+    let x1 = (p.pw as isize - left).clamp(x0 as isize, 6) as usize;
+    for (i, to) in to.chunks_exact_mut(6 * BLOCK).enumerate() {
+        let y = top + i as isize;
+        if y < 0 || y as usize >= p.ph {
+            to.fill(0.0);
+            continue;
+        }
+        to[..x0 * BLOCK].fill(0.0);
+        to[x1 * BLOCK..].fill(0.0);
+        let from = (y as usize * p.pw) as isize + left + x0 as isize;
+        to[x0 * BLOCK..x1 * BLOCK]
+            .copy_from_slice(&plane[from as usize * BLOCK..][..(x1 - x0) * BLOCK]);
+    }
+}
+
 /// Products m (36 x count x 16 of `blocks`) of tiles `first..` back to pixels of output blocks from `block` on.
+///
+/// # Safety
+/// Nobody may touch these pixels or write those of the residual meanwhile.
 #[inline(always)]
 unsafe fn pixels_with<V: Lanes>(
     s: &Sizes,
@@ -203,43 +209,97 @@ unsafe fn pixels_with<V: Lanes>(
     count: usize,
     block: usize,
     blocks: usize,
-    y: &SharedMut<'_, f32>,
+    y: View<'_>,
+    epilogue: &Epilogue<'_>,
 ) {
-    let layout = s.output();
-    let (width, line) = (blocks * BLOCK, layout.pw * BLOCK);
+    let (p, width) = (y.planes, blocks * BLOCK);
     assert!(m.len() >= POINTS * count * width);
+    let mut corner = [0f32; TILE * TILE * BLOCK];
     for t in 0..count {
         let (n, ty, tx) = s.tile(first + t);
+        let (rows, columns) = (TILE.min(p.h - ty), TILE.min(p.w - tx));
         for b in 0..blocks {
-            let at = (n * layout.blocks() + block + b) * layout.plane() + ty * line + tx * BLOCK;
-            // SAFETY: m holds 36 planes of count * width floats; the output has whole tiles, and each task its own.
-            unsafe {
+            let from = p.at(n, block + b) + ((ty + p.before) * p.pw + tx + p.before) * BLOCK;
+            let whole = rows == TILE && columns == TILE;
+            // SAFETY: m holds 36 planes of count * width floats; four lines of four pixels are this tile's own in y, by
+            // the caller's promise and `slice_at`'s check, or those of the corner.
+            let (to, line) = unsafe {
+                let (to, line) = match whole {
+                    true => {
+                        let reach = (TILE - 1) * p.line() + TILE * BLOCK;
+                        (y.data.slice_at(from, reach), p.line())
+                    }
+                    false => (corner.as_mut_ptr(), TILE * BLOCK),
+                };
                 transform::output_tile::<V>(
                     m.as_ptr().add(t * width + b * BLOCK),
                     (6 * count * width, count * width),
-                    y.slice_at(at, (TILE - 1) * (line + BLOCK) + BLOCK),
+                    to,
                     (line, BLOCK),
                 );
+                (to, line)
+            };
+            for i in 0..rows {
+                // SAFETY: a line of the tile, as above; the residual is the caller's promise.
+                unsafe {
+                    let sums = std::slice::from_raw_parts_mut(to.add(i * line), columns * BLOCK);
+                    epilogue.finish(sums, (n, block + b), (ty + i, tx));
+                    if !whole {
+                        let to = y.data.slice(from + i * p.line(), columns * BLOCK);
+                        to.copy_from_slice(sums);
+                    }
+                }
             }
         }
     }
 }
 dispatch!(
-    transform_back,
+    (unsafe) transform_back,
     pixels_with,
-    (s: &Sizes, m: &[f32], first: usize, count: usize, block: usize, blocks: usize, y: &SharedMut<'_, f32>)
+    (s: &Sizes, m: &[f32], first: usize, count: usize, block: usize, blocks: usize, y: View<'_>, epilogue: &Epilogue<'_>)
 );
 
-/// Convolves blocked pictures of layout [`Sizes::input`]; returns [`Sizes::output`].
-pub(crate) fn forward(s: &Sizes, x: &[f32], kernels: &Kernels) -> Vec<f32> {
+/// Convolves `x` into `y`.
+///
+/// # Safety
+/// Nobody may write the pictures x or the residual, or touch y, meanwhile; y overlaps neither.
+pub(crate) unsafe fn forward(
+    s: &Sizes,
+    x: View<'_>,
+    weights: Weights<'_>,
+    y: View<'_>,
+    epilogue: &Epilogue<'_>,
+) {
+    match weights {
+        Weights::Plain(Source::Raw { w, turned }) if s.at_once() => {
+            let kernels = Kernels::new(w, s, turned);
+            // SAFETY: the caller's promise.
+            unsafe { resident(s, x, &kernels, y, epilogue) }
+        }
+        // SAFETY: the caller's promise.
+        Weights::Plain(source) => unsafe { stream::forward(s, x, source, y, epilogue) },
+        // SAFETY: the caller's promise.
+        Weights::Kept(kernels) => unsafe { resident(s, x, kernels, y, epilogue) },
+    }
+}
+
+/// With all transformed weights in the second cache: every task takes some tiles through all three stages.
+///
+/// # Safety
+/// As [`forward`].
+unsafe fn resident(
+    s: &Sizes,
+    x: View<'_>,
+    kernels: &Kernels,
+    y: View<'_>,
+    epilogue: &Epilogue<'_>,
+) {
     let (ci, blocks) = (s.ci_all(), s.co_all() / BLOCK);
-    let mut y = scratch(s.output().len());
-    let shared = SharedMut::new(&mut y);
-    let group = product::group(blocks);
+    let group = group(blocks);
     let per_task = (TASK / (POINTS * ci))
         .clamp(1, 48)
         .next_multiple_of(product::ROWS);
-    let point = blocks * ci * BLOCK;
+    let point = kernels.point;
     (0..s.tiles().div_ceil(per_task))
         .into_par_iter()
         .for_each_init(
@@ -247,15 +307,16 @@ pub(crate) fn forward(s: &Sizes, x: &[f32], kernels: &Kernels) -> Vec<f32> {
                 // 16 floats apart from a power of two, so that the 36 places of a tile fall into different cache sets.
                 let stride = per_task * ci + BLOCK;
                 (
-                    scratch(POINTS * stride),
+                    aligned(POINTS * stride),
                     stride,
-                    scratch(POINTS * per_task * group * BLOCK),
+                    aligned(POINTS * per_task * group * BLOCK),
                 )
             },
             |(v, stride, m), task| {
                 let first = task * per_task;
                 let count = per_task.min(s.tiles() - first);
-                transform_tiles(s, x, first, count, v, *stride);
+                // SAFETY: the buffer is this task's; the pictures are as `forward`'s caller promises.
+                unsafe { transform_tiles(s, x, first, count, SharedMut::new(v), 0, *stride) };
                 for block in (0..blocks).step_by(group) {
                     let some = group.min(blocks - block);
                     for xi in 0..POINTS {
@@ -274,9 +335,9 @@ pub(crate) fn forward(s: &Sizes, x: &[f32], kernels: &Kernels) -> Vec<f32> {
                             false,
                         );
                     }
-                    transform_back(s, m, first, count, block, some, &shared);
+                    // SAFETY: tasks have tiles of their own; the rest is the caller's promise.
+                    unsafe { transform_back(s, m, first, count, block, some, y, epilogue) };
                 }
             },
         );
-    y
 }

@@ -23,6 +23,21 @@ pub(super) fn group(blocks: usize) -> usize {
     }
 }
 
+/// The same where the groups are what threads share out: none of them should end up with less to do than the others.
+pub(in crate::cpu) fn shared_group(blocks: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    // The time of a block in a group of that size, from narrow register tiles reading more than they multiply.
+    let costs = match isa() {
+        Isa::Avx512 => [(4, 1.0), (3, 1.03), (2, 1.15), (1, 1.6)],
+        Isa::Avx2 | Isa::Portable => return 1,
+    };
+    let time = |&(group, cost): &(usize, f64)| {
+        blocks.div_ceil(group).div_ceil(threads) as f64 * group as f64 * cost
+    };
+    let best = costs.iter().min_by(|a, b| time(a).total_cmp(&time(b)));
+    best.map_or(1, |b| b.0)
+}
+
 /// `T` rows x `N` registers of columns.
 ///
 /// # Safety

@@ -3,27 +3,18 @@
     python wsgm.py [GOLDEN]     # GOLDEN: a folder with case.json, io.safetensors and weights.pth of such a cascade
 
 With GOLDEN it first shows that what is written here gives that folder's numbers. Parameters, noises and statistics are
-formulas, so that none need to be stored: `numbers` below, which tests/wsgm.rs repeats. Kept are the pictures.
+formulas, so that none need to be stored: formula.py of score-sde's scripts, which tests/wsgm.rs repeats. Kept are the pictures.
 """
-import json, math, os, struct, sys
+import json, math, os, pathlib, struct, sys
 import numpy as np, torch as th
 import torch.nn.functional as F
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "score-sde" / "scripts"))
+from formula import numbers
+
+HERE = ROOT / "wmgm" / "tests" / "cases"
 th.set_grad_enabled(False)
-
-
-def numbers(name, count):
-    """Uniform in [-1, 1), a function of name and index alone: FNV-1a of the name, then splitmix64."""
-    h = 0xCBF29CE484222325
-    for b in name.encode():
-        h = (h ^ b) * 0x100000001B3 % 2**64
-    with np.errstate(over="ignore"):
-        z = np.uint64(h) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
 
 
 def made(name, shape, factor):
