@@ -1,6 +1,6 @@
 //! `wmgm compare`.
 
-use super::DeviceChoice;
+use super::device::DeviceArgs;
 use super::progress::{TrainBars, stop_flag};
 use super::say::{say, warn};
 use std::path::PathBuf;
@@ -24,9 +24,8 @@ pub struct CompareArgs {
     /// Folder of the comparison.
     #[arg(long, value_name = "DIR", requires = "data")]
     out: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 impl CompareArgs {
