@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 /// Limits what convolutions of networks that are not being trained keep of transformed weights, 4 times the weights'
-/// own size, all layers of the process together; 256 MiB until then. Layers beyond it transform at every call: slower,
-/// with the same results. Layers that have kept some already go on doing so.
+/// own size, all layers of the process together; 256 MiB until then. Only layers whose transforms fit into a second cache
+/// keep them, 1 MiB each at most. Layers beyond the limit transform at every call: slower, with the same results. Layers that
+/// have kept some already go on doing so. What inference plans have prepared does not count.
 pub fn limit_kept_weights(bytes: usize) {
     crate::kept::budget().1.store(bytes, Ordering::Relaxed);
 }

@@ -43,15 +43,18 @@ impl Shape {
     }
 }
 
-/// Weights (output block, input block, tap, 16 input channels, 16 output channels), zeros where there are no more channels.
+/// Weights (output block, input block, tap, 16 input channels, 16 output channels), zeros where there are no more channels;
+/// and what pictures of one size, without a border, see of them.
 pub(crate) struct Packed {
     data: Aligned,
     shape: Shape,
+    size: (usize, usize),
+    classes: Vec<Class>,
 }
 
 impl Packed {
-    /// Of weights (co, ci, kh, kw).
-    pub(crate) fn new(w: &[f32], shape: Shape) -> Self {
+    /// Of weights (co, ci, kh, kw), for pictures of `size`, height and width, whose results have size `to`.
+    pub(crate) fn new(w: &[f32], shape: Shape, size: (usize, usize), to: (usize, usize)) -> Self {
         let (taps, inputs) = (shape.taps(), shape.in_blocks());
         assert_eq!(w.len(), shape.co * shape.ci * taps);
         let mut data = aligned(shape.out_blocks() * inputs * taps * BLOCK * BLOCK);
@@ -69,7 +72,12 @@ impl Packed {
                     }
                 }
             });
-        Self { data, shape }
+        Self {
+            data,
+            classes: classes(&shape, size, to),
+            shape,
+            size,
+        }
     }
 }
 
@@ -82,7 +90,7 @@ struct Class {
 }
 
 /// All classes of a picture, in order of their first pixel.
-fn classes(s: &Shape, from: &super::planes::Planes, (oh, ow): (usize, usize)) -> Vec<Class> {
+fn classes(s: &Shape, (h, w): (usize, usize), (oh, ow): (usize, usize)) -> Vec<Class> {
     let valid = |o: usize, k: usize, size: usize| -> (usize, usize) {
         let at = (o * s.stride) as isize - s.padding as isize;
         let first = (-at).clamp(0, k as isize) as usize;
@@ -91,9 +99,9 @@ fn classes(s: &Shape, from: &super::planes::Planes, (oh, ow): (usize, usize)) ->
     };
     let mut found: Vec<([(usize, usize); 2], Class)> = Vec::new();
     for y in 0..oh {
-        let rows = valid(y, s.kh, from.h);
+        let rows = valid(y, s.kh, h);
         for x in 0..ow {
-            let columns = valid(x, s.kw, from.w);
+            let columns = valid(x, s.kw, w);
             let key = [rows, columns];
             match found.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, class)) => class.pixels.push((y, x)),
@@ -101,7 +109,7 @@ fn classes(s: &Shape, from: &super::planes::Planes, (oh, ow): (usize, usize)) ->
                     let mut taps = Vec::new();
                     for ky in rows.0..rows.1 {
                         for kx in columns.0..columns.1 {
-                            let shift = (ky as isize - s.padding as isize) * from.pw as isize
+                            let shift = (ky as isize - s.padding as isize) * w as isize
                                 + kx as isize
                                 - s.padding as isize;
                             taps.push((ky * s.kw + kx, shift * BLOCK as isize));
@@ -365,7 +373,7 @@ dispatch!(
     (weights: &Packed, x: View<'_>, pieces: &[Piece<'_>], block: usize, some: usize, m: &mut [f32], y: View<'_>, epilogue: &Epilogue<'_>)
 );
 
-/// Convolves `n` pictures x into y, whose height and width must be those of the result.
+/// Convolves `n` pictures x into y, of the sizes that the weights were packed for.
 ///
 /// # Safety
 /// Nobody may write the pictures x or the residual, or touch y, meanwhile; y overlaps neither.
@@ -377,7 +385,7 @@ pub(crate) unsafe fn forward(
     epilogue: &Epilogue<'_>,
 ) {
     let s = &weights.shape;
-    let classes = classes(s, &x.planes, (y.planes.h, y.planes.w));
+    assert_eq!((x.planes.ph, x.planes.pw), weights.size);
     let blocks = s.out_blocks();
     let group = shared_group(blocks);
     // Pixels of a task: enough to be worth one, and what the sums of the second cache's other half hold. No sum depends
@@ -386,7 +394,7 @@ pub(crate) unsafe fn forward(
     let pixels = (WORTHWHILE / per_pixel).clamp(PIXELS, 4 * PIXELS);
     let mut parts: Vec<Vec<Piece<'_>>> = vec![Vec::new()];
     let mut room = pixels;
-    for class in &classes {
+    for class in &weights.classes {
         let all = n * class.pixels.len();
         let mut first = 0;
         while first < all {

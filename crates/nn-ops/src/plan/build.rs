@@ -532,7 +532,7 @@ fn convolution(conv: &Conv, x: Map, y: Map, residual: Option<Map>) -> Result<run
             stride: cfg.stride,
             padding: cfg.padding,
         };
-        Kernel::Taps(taps::Packed::new(&weights, shape))
+        Kernel::Taps(taps::Packed::new(&weights, shape, (x.h, x.w), (y.h, y.w)))
     };
     Ok(run::Conv {
         kernel,

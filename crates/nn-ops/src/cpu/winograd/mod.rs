@@ -54,21 +54,24 @@ impl Sizes {
     fn tiles(&self) -> usize {
         self.n * self.tiles_y() * self.tiles_x()
     }
+    /// Floats of all transformed weights.
+    fn transformed(&self) -> usize {
+        POINTS * self.ci_all() * self.co_all()
+    }
     /// Whether all weights are better transformed at once: where they fit into half of a usual second cache, or into a
     /// third one and there are enough tiles to make up for it. The sums are the same either way.
     fn at_once(&self) -> bool {
-        let all = POINTS * self.ci_all() * self.co_all();
-        self.light() || (all <= 4 * LIGHT && self.tiles() >= MANY)
+        self.light() || (self.transformed() <= 4 * LIGHT && self.tiles() >= MANY)
     }
     /// Whether the transformed weights are small enough to keep.
     pub(crate) fn light(&self) -> bool {
-        POINTS * self.ci_all() * self.co_all() <= LIGHT
+        self.transformed() <= LIGHT
     }
     /// Whether a plan, for pictures of this size, keeps the weights transformed: those that are small, and those of large
     /// pictures, whose tiles make up for reading four times as much.
     pub(crate) fn keep(&self) -> bool {
-        let all = POINTS * self.ci_all() * self.co_all();
-        self.light() || (all <= 4 * LIGHT && self.tiles_x() * self.tiles_y() >= MANY / 4)
+        let one = self.tiles_x() * self.tiles_y();
+        self.light() || (self.transformed() <= 4 * LIGHT && one >= MANY / 4)
     }
     /// Input channels, filled up to whole blocks.
     fn ci_all(&self) -> usize {
