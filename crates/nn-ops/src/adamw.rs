@@ -168,13 +168,9 @@ impl AdamW {
     /// Moves the moments to where the variables are, if that is one CUDA device.
     #[cfg(feature = "cuda")]
     fn settle(&mut self) -> Result<()> {
-        let Some(first) = self.vars.first().map(|(_, v)| v.device()) else {
+        let Some(like) = optimiser::together(&self.vars) else {
             return Ok(());
         };
-        if !first.is_cuda() || !self.vars.iter().all(|(_, v)| v.device().same_device(first)) {
-            return Ok(());
-        }
-        let like = self.vars[0].1.as_tensor();
         let mut flat = [vec![], vec![]];
         for m in &mut self.moments {
             flat[0].append(&mut m.first);

@@ -29,7 +29,7 @@ pub fn clip_grad_norm(grads: &mut GradStore, vars: &[(String, Var)], max_norm: f
 /// The sum of squares of all gradients.
 fn squares(grads: &GradStore, vars: &[(String, Var)]) -> Result<f64> {
     #[cfg(feature = "cuda")]
-    if vars.iter().all(|(_, v)| v.device().is_cuda()) {
+    if crate::cuda::optimiser::together(vars).is_some() {
         return squares_in_one_launch(grads, vars);
     }
     let mut sum = 0f64;

@@ -9,9 +9,12 @@ use nn_ops::path::{self, Path};
 use nn_ops::{
     Activation, AdamW, AdamWConfig, Conv2dConfig, Ema, Precision, clip_grad_norm, precision,
 };
-use std::io::Write;
 
 mod common;
+#[path = "common/device.rs"]
+mod device;
+
+use device::device;
 
 /// In f32 sums of up to some thousands of terms in another order; TF32 rounds factors to 2^-11, bf16 to 2^-9, f16 to 2^-12,
 /// and the halves round what an operator keeps between its parts, too.
@@ -21,20 +24,6 @@ const TOLERANCES: [(Precision, f64); 4] = [
     (Precision::Bf16, 3e-2),
     (Precision::F16, 5e-3),
 ];
-
-/// The device under test; `None`, said aloud, if it is not there.
-fn device() -> Option<Device> {
-    let name = std::env::var("WMGM_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let choice: nn_ops::device::Choice = name.parse().expect("WMGM_TEST_DEVICE names a device");
-    match nn_ops::device::open(choice) {
-        Ok(opened) => Some(opened.device),
-        Err(e) => {
-            // Past the test harness, which keeps what passing tests print.
-            let _ = writeln!(std::io::stderr(), "\nSKIPPED on {name}: {e}");
-            None
-        }
-    }
-}
 
 type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 

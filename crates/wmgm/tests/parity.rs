@@ -7,7 +7,11 @@ use msal_gan::{DetailDiscriminator, DetailGenerator, detail::Pass};
 use nn_ops::path::{self, Path};
 use nn_ops::{Params, Precision, noise, precision};
 use score_sde::{UNet, UNetConfig};
-use std::io::Write;
+
+#[path = "../../nn-ops/tests/common/device.rs"]
+mod device;
+
+use device::device;
 
 /// Largest error of outputs and gradients, relative to the largest value: rounding of a type through some dozens of layers.
 const TOLERANCES: [(Precision, f64); 4] = [
@@ -17,18 +21,6 @@ const TOLERANCES: [(Precision, f64); 4] = [
     (Precision::Bf16, 3e-1),
     (Precision::F16, 3e-2),
 ];
-
-fn device() -> Option<Device> {
-    let name = std::env::var("WMGM_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let choice: nn_ops::device::Choice = name.parse().expect("WMGM_TEST_DEVICE names a device");
-    match nn_ops::device::open(choice) {
-        Ok(opened) => Some(opened.device),
-        Err(e) => {
-            let _ = writeln!(std::io::stderr(), "\nSKIPPED on {name}: {e}");
-            None
-        }
-    }
-}
 
 /// Noise (n, shape...).
 fn normal(device: &Device, stream: u32, n: u64, shape: &[usize]) -> Result<Tensor> {

@@ -6,11 +6,18 @@
 use super::{device, device_of, place, with_storage};
 use candle_core::cuda::cudarc::driver::{CudaSlice, LaunchArgs, LaunchConfig, PushKernelArg};
 use candle_core::cuda::{CudaDevice, CudaStorage};
-use candle_core::{DType, Error, Result, Tensor, bail};
+use candle_core::{DType, Error, Result, Tensor, Var, bail};
 
 /// Elements per block.
 const SPAN: usize = 1 << 13;
 const THREADS: u32 = 256;
+
+/// One of the variables, if all are on one CUDA device: only then a launch can serve them together.
+pub(crate) fn together(vars: &[(String, Var)]) -> Option<&Tensor> {
+    let first = vars.first()?.1.as_tensor();
+    let one = |v: &Var| v.device().same_device(first.device());
+    (first.device().is_cuda() && vars.iter().all(|(_, v)| one(v))).then_some(first)
+}
 
 /// A variable in a launch; with its gradient, if there is one to read.
 pub(crate) struct Entry<'a> {

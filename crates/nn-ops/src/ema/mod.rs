@@ -75,14 +75,11 @@ impl Ema {
     /// Moves the averages to where the variables are, if that is one CUDA device.
     #[cfg(feature = "cuda")]
     fn settle(&mut self) -> Result<()> {
-        let Some(first) = self.vars.first().map(|(_, v)| v.device()) else {
+        let Some(like) = optimiser::together(&self.vars) else {
             return Ok(());
         };
-        if !first.is_cuda() || !self.vars.iter().all(|(_, v)| v.device().same_device(first)) {
-            return Ok(());
-        }
         let all: Vec<f32> = self.shadow.iter_mut().flat_map(std::mem::take).collect();
-        self.flat = Some(Flat::new(self.vars[0].1.as_tensor(), &all)?);
+        self.flat = Some(Flat::new(like, &all)?);
         Ok(())
     }
 
