@@ -3,6 +3,7 @@
 mod afhq;
 mod bands;
 mod export;
+mod feature_weights;
 mod fetch;
 mod fuzz;
 mod nearest;
@@ -31,6 +32,8 @@ enum Task {
     Nearest(nearest::Nearest),
     /// Download pretrained models into the cache that all tools for the Hugging Face hub share
     FetchWeights(fetch::FetchWeights),
+    /// Make weights for the networks of `wmgm eval` of the Python packages that carry them
+    FeatureWeights(feature_weights::FeatureWeights),
     /// Make a model of a checkpoint of another program, or a file for that program of a model
     ExportWeights(export::ExportWeights),
     /// Feed damaged files to a reader until time is up or it falls over
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Bands(arguments) => bands::run(&arguments),
         Task::Nearest(arguments) => nearest::run(&arguments),
         Task::FetchWeights(arguments) => fetch::run(&arguments),
+        Task::FeatureWeights(arguments) => feature_weights::run(&arguments),
         Task::ExportWeights(arguments) => export::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
     };

@@ -27,11 +27,25 @@ impl Weights {
     /// # Errors
     /// A tensor that is not of f32, f16 or bf16, or holds a value that is not finite.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        Self::load_where(checkpoint, device, &|_, _| true)
+    }
+
+    /// Reads those tensors of a checkpoint that `wanted` says yes to, by name and type: without the counters of integers that
+    /// many files hold.
+    ///
+    /// # Errors
+    /// As [`Weights::load`], of the tensors wanted.
+    pub fn load_where(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        wanted: &dyn Fn(&str, Dtype) -> bool,
+    ) -> Result<Self> {
         Self::collect(
             checkpoint.path(),
             device,
             checkpoint
                 .iter()
+                .filter(|(name, t)| wanted(name, t.dtype()))
                 .map(|(name, t)| (name, t.dtype(), t.shape(), t.bytes())),
         )
     }

@@ -5,6 +5,7 @@
 //! nothing may stand before the first or between the directory and its end.
 
 use crate::error::shown;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Read;
@@ -264,6 +265,39 @@ fn wide(mut extra: &[u8], fields: &mut [u64; 3]) -> Result<(), String> {
         extra = &extra[4 + length..];
     }
     Err("it has no 64-bit sizes".into())
+}
+
+/// The bytes of a record of the archive `file`, inflated and their checksum compared; at most `most` of them.
+///
+/// # Errors
+/// Damage or a longer record, in words with its name.
+pub fn contents<'a>(
+    file: &'a [u8],
+    record: &Record,
+    name: &str,
+    most: usize,
+) -> Result<Cow<'a, [u8]>, String> {
+    if record.length > most {
+        return Err(format!(
+            "record {name} has {} bytes; at most {most} are read",
+            record.length
+        ));
+    }
+    let raw = file.get(record.span.clone()).unwrap_or_default();
+    let bytes = if record.deflated {
+        Cow::Owned(inflate(raw, record.length).map_err(|e| format!("record {name}: {e}"))?)
+    } else {
+        Cow::Borrowed(raw)
+    };
+    if record
+        .checksum
+        .is_some_and(|sum| crc32fast::hash(&bytes) != sum)
+    {
+        return Err(format!(
+            "the checksum of record {name} is not that of its bytes: the file is damaged"
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Inflates `bytes` to exactly `length`; memory is asked for as it fills.

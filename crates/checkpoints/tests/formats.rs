@@ -95,6 +95,31 @@ fn what_is_no_tensor_is_read_too() {
 }
 
 #[test]
+fn pickles_of_numpys_arrays_are_read() {
+    for protocol in [2, 3, 4] {
+        let name = format!("arrays-{protocol}.pkl");
+        let file = Checkpoint::open(case(&name)).unwrap();
+        let found = |name: &str| file.tensor(name, &cpu()).unwrap();
+        let want: Vec<f64> = (0..24).map(|i| f64::from(i as f32 / 7.0)).collect();
+        for tensor in ["layer.kernel", "layer.turned"] {
+            assert_eq!(found(tensor).dims(), [2, 3, 4], "{name}");
+            assert_eq!(values(&found(tensor)), want, "{name}: {tensor}");
+        }
+        assert_eq!(file.get("layer.turned").unwrap().strides(), [1, 2, 6]);
+        assert_eq!(file.get("layer.half").unwrap().dtype(), Dtype::F16);
+        assert_eq!(values(&found("steps")), [3.0, -4.0]);
+        assert_eq!(values(&found("alone")), [0.25]);
+        assert_eq!(found("alone").rank(), 0);
+        assert_eq!(file.metadata()["scalar"], "0.5");
+        // Cut anywhere, it is an error and no panic.
+        let whole = std::fs::read(case(&name)).unwrap();
+        for cut in 0..whole.len() {
+            assert!(Checkpoint::from_bytes(&name, whole[..cut].to_vec()).is_err());
+        }
+    }
+}
+
+#[test]
 fn archives_without_checksums_and_with_wide_sizes_are_read() {
     let plain = Checkpoint::open(case("unchecked.pth")).unwrap();
     assert_eq!(values(&plain.tensor("a", &cpu()).unwrap()), [1.0, 1.0]);

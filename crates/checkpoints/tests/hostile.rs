@@ -80,7 +80,7 @@ fn nothing_is_run_and_what_would_be_is_named() {
         ("torch", "load"),
         ("torch.hub", "load"),
         ("collections", "Counter"),
-        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy.core.multiarray", "fromfile"),
         ("torch", ""),
         ("torch", "Storage"),
     ] {
@@ -111,6 +111,34 @@ fn nothing_is_run_and_what_would_be_is_named() {
         "a function or class as a value",
     );
     refused_entry(|p| p.raw(b"]}b"), "to set the state of a list");
+    refused_entry(
+        |p| {
+            p.raw(b"cnumpy.core.multiarray\n_reconstruct\n(")
+                .text("touch /tmp/x")
+                .raw(b"tR")
+        },
+        "_reconstruct is called with other arguments",
+    );
+    let array = |p: Pickle| {
+        let p = p.raw(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n");
+        p.raw(b"K\0\x85C\x01b\x87R")
+    };
+    refused_entry(array, "a numpy array without values as a value");
+    refused_entry(|p| array(p).raw(b"}b"), "to set the state of a numpy array");
+    // An array that claims more than its bytes hold.
+    let filled = |p: Pickle, shape: &[u8], code: &str| {
+        let p = array(p).raw(b"(K\x01").raw(shape).raw(b"cnumpy\ndtype\n");
+        p.text(code).raw(b"\x85R\x89C\x04\0\0\0\0tb")
+    };
+    refused_entry(
+        |p| filled(p, b"K\x02\x85", "f4"),
+        "beyond a record of 4 bytes",
+    );
+    refused_entry(
+        |p| filled(p, b"K\x01\x85", "O8"),
+        "a numpy array of type O8",
+    );
+    refused_entry(|p| p.raw(b"cnumpy\nndarray\n)R"), "to call numpy.ndarray");
     refused_entry(
         |p| p.raw(b"(").text("module").raw(b"tQ"),
         "not that of a storage",

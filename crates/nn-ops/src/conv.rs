@@ -1,17 +1,18 @@
 //! 2-D convolution with gradients of input, weights and bias.
 //!
 //! On the CPU the common case (3 x 3, stride 1, "same" padding, one group) runs by Winograd's algorithm, or by a direct
-//! kernel where channels are few or the path is [`Path::Exact`]; all others are a matrix product per picture. On CUDA devices
-//! cuDNN does it (feature `cudnn`), both ways. Elsewhere, and on request ([`crate::path`]), candle's operator.
+//! kernel where channels are few or the path is [`Path::Exact`]; a depthwise one (every channel by itself) adds up shifted rows;
+//! all others are a matrix product per picture. On CUDA devices cuDNN does it (feature `cudnn`), both ways. Elsewhere, and on
+//! request ([`crate::path`]), candle's operator.
 
 use crate::cpu::blocked::BLOCK;
-use crate::cpu::direct;
 use crate::cpu::epilogue::Epilogue;
 use crate::cpu::im2col::{Geometry, bias_gradient};
 use crate::cpu::padded::Plan;
 use crate::cpu::planes::View;
 use crate::cpu::shared::aligned;
 use crate::cpu::winograd::{self, Source, Weights};
+use crate::cpu::{depthwise, direct};
 use crate::kept::{Kept, Rounded};
 use crate::path::{self, Path};
 use crate::plan::trace::{self, Op};
@@ -175,6 +176,7 @@ fn geometry(x: &Shape, w: &Shape, b: Option<&Shape>, cfg: Conv2dConfig) -> Resul
 enum Kernel {
     Winograd,
     Direct3,
+    Depthwise,
     Gemm,
 }
 
@@ -185,6 +187,7 @@ impl Kernel {
             // Fewer channels than half a block waste more than the tiles save.
             true if g.ci.min(g.co) >= 8 && path::current() != Path::Exact => Self::Winograd,
             true => Self::Direct3,
+            false if g.groups > 1 && g.groups == g.ci && g.ci == g.co => Self::Depthwise,
             false => Self::Gemm,
         }
     }
@@ -220,6 +223,7 @@ fn forward(g: &Geometry, x: &[f32], w: &[f32], b: Option<&[f32]>, kept: Option<&
             let packed = direct::pack_weights(w, g.co, g.ci, 9, false);
             direct::forward::<3>(&plan, &plan.pad(x, g.ci, 1), g.ci, &packed, g.co, b)
         }
+        Kernel::Depthwise => depthwise::forward(g, x, w, b),
         Kernel::Gemm => g.forward(x, w, b),
     }
 }
@@ -291,7 +295,7 @@ fn backward(
             });
             [dx, dw, db]
         }
-        Kernel::Gemm => {
+        Kernel::Depthwise | Kernel::Gemm => {
             let dx = wanted.x.then(|| g.input_gradient(dy, w));
             [dx, wanted.w.then(|| g.weight_gradient(x, dy)), db]
         }

@@ -162,10 +162,50 @@ fn strides_paddings_groups_and_other_kernels() {
 }
 
 #[test]
+fn every_channel_by_itself() {
+    let cfg = |stride, padding, groups| Conv2dConfig {
+        stride,
+        padding,
+        groups,
+    };
+    check(2, 6, 6, 7, 9, 3, cfg(1, 1, 6), true);
+    check(3, 5, 5, 9, 12, 3, cfg(2, 0, 5), false);
+    check(1, 4, 4, 11, 8, 5, cfg(2, 2, 4), true);
+    check(2, 3, 3, 10, 7, 5, cfg(3, 1, 3), true);
+    check(2, 2, 2, 6, 6, 1, cfg(1, 0, 2), true);
+}
+
+#[test]
+fn kernels_of_one_line_or_column() {
+    for (kh, kw) in [(1, 7), (7, 1), (1, 3), (3, 1)] {
+        let (x, w) = (wave(&[2, 5, 9, 8], 0.1), wave(&[4, 5, kh, kw], 0.2));
+        let b = wave(&[4], 0.3);
+        let cfg = Conv2dConfig::default();
+        let ours = conv2d(&x, &w, Some(&b), cfg).unwrap();
+        close(
+            &format!("{kh}x{kw}"),
+            &ours,
+            &reference(&x, &w, Some(&b), cfg).unwrap(),
+        );
+    }
+}
+
+#[test]
 fn one_picture_is_the_same_alone_and_in_a_batch() {
-    for (ci, co, side, k) in [(5, 9, 4, 3), (64, 64, 16, 3), (33, 12, 8, 1)] {
-        let (x, w) = (wave(&[7, ci, side, side], 0.5), wave(&[co, ci, k, k], 0.6));
-        let cfg = Conv2dConfig::same(k);
+    for (ci, co, side, k, groups) in [
+        (5, 9, 4, 3, 1),
+        (64, 64, 16, 3, 1),
+        (33, 12, 8, 1, 1),
+        (6, 6, 9, 5, 6),
+    ] {
+        let (x, w) = (
+            wave(&[7, ci, side, side], 0.5),
+            wave(&[co, ci / groups, k, k], 0.6),
+        );
+        let cfg = Conv2dConfig {
+            groups,
+            ..Conv2dConfig::same(k)
+        };
         let all = conv2d(&x, &w, None, cfg).unwrap();
         for i in 0..7 {
             let one = conv2d(&x.narrow(0, i, 1).unwrap(), &w, None, cfg).unwrap();

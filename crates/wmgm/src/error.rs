@@ -65,6 +65,9 @@ pub enum Error {
     /// A diffusion process, its sampler or its network.
     #[error(transparent)]
     Score(score_sde::Error),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(gen_metrics::Error),
     /// The networks of details.
     #[error(transparent)]
     Details(msal_gan::Error),
@@ -79,6 +82,17 @@ impl From<crate::data::DataError> for Error {
         match error {
             crate::data::DataError::Cancelled => Self::Cancelled,
             error => Self::Data(error),
+        }
+    }
+}
+
+impl From<gen_metrics::Error> for Error {
+    fn from(error: gen_metrics::Error) -> Self {
+        match error {
+            gen_metrics::Error::Cancelled => Self::Cancelled,
+            gen_metrics::Error::Candle(error) => Self::Candle(error),
+            gen_metrics::Error::Weights(error) => Self::Weights(error),
+            error => Self::Metrics(error),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod files;
 pub mod import;
 pub mod model;

@@ -4,7 +4,7 @@ use super::globals::Global;
 use super::machine::{Arena, Id, Node, Outcome};
 use super::value::Value;
 use crate::error::Fault;
-use crate::tensor::{MAX_RANK, StoredTensor};
+use crate::tensor::{MAX_RANK, Storage, StoredTensor, contiguous_strides};
 use safetensors::Dtype;
 use std::sync::Arc;
 
@@ -99,6 +99,16 @@ pub(super) fn call(function: Global, arguments: &[Id], arena: &mut Arena) -> Out
             }
             _ => Err(wrong("numpy.core.multiarray.scalar")),
         },
+        Global::NumpyReconstruct => match nodes.as_slice() {
+            // The class, a shape and a type that the array's state replaces.
+            [
+                Node::Global(Global::NumpyArray),
+                Node::Tuple(_),
+                Node::Leaf(Value::Bytes(_) | Value::Str(_)),
+            ] => Ok(Node::NumpyArray),
+            _ => Err(wrong("numpy.core.multiarray._reconstruct")),
+        },
+        Global::NumpyArray => Err(Fault::Refused("to call numpy.ndarray".into())),
         Global::Storage(_) | Global::Dtype(..) => {
             Err(Fault::Refused("to call a type of torch".into()))
         }
@@ -110,7 +120,7 @@ fn wrong(function: &str) -> Fault {
 }
 
 /// Sets the state of a value that a function has made.
-pub(super) fn build(target: Id, state: Id, arena: &Arena) -> Outcome<()> {
+pub(super) fn build(target: Id, state: Id, arena: &mut Arena) -> Outcome<()> {
     match (arena.get(target)?, arena.get(state)?) {
         // Attributes of an OrderedDict: the versions of a state_dict's modules.
         (Node::Dict(_), Node::Dict(_)) => Ok(()),
@@ -124,11 +134,63 @@ pub(super) fn build(target: Id, state: Id, arena: &Arena) -> Outcome<()> {
                 _ => Err(format!("a numpy {code} is not little-endian").into()),
             }
         }
+        (Node::NumpyArray, Node::Tuple(state)) => {
+            let array = numpy_array(state, arena)?;
+            *arena.get_mut(target)? = array;
+            Ok(())
+        }
         (other, _) => Err(Fault::Refused(format!(
             "to set the state of {}",
             other.kind()
         ))),
     }
+}
+
+/// An array of numpy as a tensor, of its state: (version, shape, type, whether columns come first, bytes).
+fn numpy_array(state: &[Id], arena: &Arena) -> Outcome<Node> {
+    let parts = state
+        .iter()
+        .map(|&id| arena.get(id))
+        .collect::<Outcome<Vec<&Node>>>()?;
+    let [
+        Node::Leaf(Value::Int(1)),
+        shape,
+        Node::NumpyDtype(code),
+        Node::Leaf(Value::Bool(columns_first)),
+        Node::Leaf(Value::Bytes(bytes)),
+    ] = parts.as_slice()
+    else {
+        return Err("a numpy array has another state than numpy gives it".into());
+    };
+    let dtype = match &**code {
+        "f8" => Dtype::F64,
+        "f4" => Dtype::F32,
+        "f2" => Dtype::F16,
+        "i8" => Dtype::I64,
+        "i4" => Dtype::I32,
+        "i2" => Dtype::I16,
+        "i1" => Dtype::I8,
+        "u1" => Dtype::U8,
+        "b1" => Dtype::BOOL,
+        other => {
+            return Err(Fault::Refused(format!(
+                "a numpy array of type {}",
+                crate::error::shown(other)
+            )));
+        }
+    };
+    let shape = naturals(shape, arena)?;
+    let strides = match columns_first {
+        false => contiguous_strides(&shape),
+        true => {
+            let turned: Vec<usize> = shape.iter().rev().copied().collect();
+            contiguous_strides(&turned).into_iter().rev().collect()
+        }
+    };
+    let storage = Storage::of_bytes("an array", bytes.to_vec().into());
+    let tensor = StoredTensor::new(dtype, shape, strides, 0, Arc::new(storage))
+        .map_err(|e| format!("a numpy array: {e}"))?;
+    Ok(Node::Leaf(Value::Tensor(Arc::new(tensor))))
 }
 
 fn tensor(

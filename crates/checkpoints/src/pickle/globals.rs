@@ -18,6 +18,10 @@ pub(super) enum Global {
     Dtype(&'static str, Dtype),
     NumpyDtype,
     NumpyScalar,
+    /// Makes an empty array, whose state follows.
+    NumpyReconstruct,
+    /// The class of arrays.
+    NumpyArray,
     Encode,
 }
 
@@ -60,6 +64,10 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
         }
         ("numpy", "dtype") => Global::NumpyDtype,
         ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Global::NumpyScalar,
+        ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
+            Global::NumpyReconstruct
+        }
+        ("numpy", "ndarray") => Global::NumpyArray,
         ("_codecs", "encode") => Global::Encode,
         _ => return None,
     })

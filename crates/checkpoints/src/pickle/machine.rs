@@ -6,7 +6,7 @@
 use super::call::{build, call};
 use super::globals::{self, Global};
 use super::value::{Dict, Key, Value};
-use super::{MAX_LENGTH, StorageKey, Storages, opcode};
+use super::{StorageKey, Storages, opcode};
 use crate::error::{Fault, shown};
 use crate::tensor::Storage;
 use safetensors::Dtype;
@@ -39,6 +39,8 @@ pub(super) enum Node {
     Storage(Arc<Storage>, Option<Dtype>),
     /// A type of numpy, by its code such as `f8`.
     NumpyDtype(Arc<str>),
+    /// An array of numpy that has no shape and no values yet.
+    NumpyArray,
 }
 
 impl Node {
@@ -51,6 +53,7 @@ impl Node {
             Self::Global(_) => "a function or class",
             Self::Storage(..) => "a storage",
             Self::NumpyDtype(_) => "a numpy type",
+            Self::NumpyArray => "a numpy array without values",
         }
     }
 }
@@ -100,6 +103,8 @@ impl Arena {
 
 pub(super) struct Machine<'a, 'b> {
     bytes: &'a [u8],
+    /// Whether the pickle may go on behind `bytes`, where it is not read.
+    limited: bool,
     at: usize,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -109,9 +114,11 @@ pub(super) struct Machine<'a, 'b> {
 }
 
 impl<'a, 'b> Machine<'a, 'b> {
-    pub(super) fn new(bytes: &'a [u8], storages: &'a mut Storages<'b>) -> Self {
+    /// For a pickle of at most `most` bytes.
+    pub(super) fn new(bytes: &'a [u8], most: usize, storages: &'a mut Storages<'b>) -> Self {
         Self {
-            bytes,
+            bytes: bytes.get(..most).unwrap_or(bytes),
+            limited: bytes.len() >= most,
             at: 0,
             stack: Vec::new(),
             marks: Vec::new(),
@@ -259,7 +266,7 @@ impl<'a, 'b> Machine<'a, 'b> {
             b'b' => {
                 let state = self.pop()?;
                 let target = *self.stack.last().ok_or("the pickle's stack is empty")?;
-                build(target, state, &self.arena)
+                build(target, state, &mut self.arena)
             }
             other => Err(match opcode::refused(other) {
                 Some(name) => Fault::Refused(format!("the instruction {name}")),
@@ -277,8 +284,9 @@ impl<'a, 'b> Machine<'a, 'b> {
                 self.at += count;
                 Ok(bytes)
             }
-            None if self.bytes.len() == MAX_LENGTH => {
-                Err(format!("the pickle is longer than {MAX_LENGTH} bytes").into())
+            None if self.limited => {
+                let most = self.bytes.len();
+                Err(format!("the pickle is longer than {most} bytes").into())
             }
             None => Err(format!(
                 "the pickle is cut off: {count} bytes are needed, {} are left",

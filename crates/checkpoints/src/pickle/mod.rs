@@ -17,7 +17,7 @@ use crate::tensor::Storage;
 use safetensors::Dtype;
 use std::sync::Arc;
 
-/// The longest pickle; the values of tensors are not in it.
+/// The longest pickle whose tensors' values lie elsewhere.
 pub const MAX_LENGTH: usize = 32 << 20;
 
 /// A storage that a pickle names.
@@ -39,6 +39,17 @@ pub type Storages<'a> = dyn FnMut(StorageKey<'_>) -> Result<Arc<Storage>, String
 /// # Errors
 /// A pickle that is damaged or too large, or that wants what is not on the list.
 pub fn read(bytes: &[u8], storages: &mut Storages<'_>) -> Result<(Value, usize), Fault> {
-    let most = bytes.get(..MAX_LENGTH).unwrap_or(bytes);
-    machine::Machine::new(most, storages).run()
+    machine::Machine::new(bytes, MAX_LENGTH, storages).run()
+}
+
+/// The longest pickle that holds its tensors' values itself, as arrays of numpy.
+pub const MAX_WHOLE: usize = 1 << 30;
+
+/// As [`read`], for a pickle that is a file of its own: it has no storages and may be up to [`MAX_WHOLE`] long.
+///
+/// # Errors
+/// As [`read`]; a pickle that asks for a storage.
+pub fn read_whole(bytes: &[u8]) -> Result<(Value, usize), Fault> {
+    let none = &mut |_: StorageKey<'_>| Err("a storage in a pickle without any".to_owned());
+    machine::Machine::new(bytes, MAX_WHOLE, none).run()
 }

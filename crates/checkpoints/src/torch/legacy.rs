@@ -1,5 +1,5 @@
-//! What PyTorch before 1.6 wrote: pickles of a magic number, a version, the system, the value and the storages' keys,
-//! then each storage as its length and its bytes.
+//! Pickles without an archive: one dictionary of numpy's arrays, or what PyTorch before 1.6 wrote, which is pickles of a magic
+//! number, a version, the system, the value and the storages' keys, then each storage as its length and its bytes.
 
 use super::claimed;
 use crate::bytes::Bytes;
@@ -14,17 +14,24 @@ const VERSION: i128 = 1001;
 
 pub(super) fn read(file: &Bytes) -> Result<Value, Fault> {
     let mut at = 0;
+    match pickle::read_whole(file) {
+        Ok((Value::Int(MAGIC), length)) => at += length,
+        // What `pickle.dump` writes of a dictionary of arrays, as JAX's users do.
+        Ok((value @ Value::Dict(_), length)) if length == file.len() => return Ok(value),
+        Err(Fault::Refused(what)) => return Err(Fault::Refused(what)),
+        _ => {
+            return Err(
+                "the file is a pickle, but none of torch.save, for it has not the magic number, and none of one dictionary"
+                    .into(),
+            );
+        }
+    }
     let mut next = |file: &[u8]| {
         let none = &mut |_: pickle::StorageKey<'_>| Err("a storage before its time".to_owned());
         let (value, length) = pickle::read(file.get(at..).unwrap_or_default(), none)?;
         at += length;
         Ok::<_, Fault>(value)
     };
-    if !matches!(next(file), Ok(Value::Int(MAGIC))) {
-        return Err(
-            "the file is a pickle, but none of torch.save: it has not the magic number".into(),
-        );
-    }
     match next(file)? {
         Value::Int(VERSION) => {}
         other => {

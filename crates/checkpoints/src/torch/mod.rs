@@ -6,8 +6,7 @@ use crate::bytes::Bytes;
 use crate::error::{Fault, shown};
 use crate::pickle::{self, StorageKey, Value};
 use crate::tensor::{Storage, item_size};
-use crate::zip::{Archive, Record, inflate};
-use std::borrow::Cow;
+use crate::zip::{Archive, Record, contents};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -92,34 +91,4 @@ fn storage(file: &Bytes, record: &Record, key: &str) -> Result<Storage, String> 
     } else {
         Storage::plain(key, file, span, checksum)
     }
-}
-
-/// A small record.
-fn contents<'a>(
-    file: &'a Bytes,
-    record: &Record,
-    name: &str,
-    most: usize,
-) -> Result<Cow<'a, [u8]>, String> {
-    if record.length > most {
-        return Err(format!(
-            "record {name} has {} bytes; at most {most} are read",
-            record.length
-        ));
-    }
-    let raw = file.get(record.span.clone()).unwrap_or_default();
-    let bytes = if record.deflated {
-        Cow::Owned(inflate(raw, record.length).map_err(|e| format!("record {name}: {e}"))?)
-    } else {
-        Cow::Borrowed(raw)
-    };
-    if record
-        .checksum
-        .is_some_and(|sum| crc32fast::hash(&bytes) != sum)
-    {
-        return Err(format!(
-            "the checksum of record {name} is not that of its bytes: the file is damaged"
-        ));
-    }
-    Ok(bytes)
 }

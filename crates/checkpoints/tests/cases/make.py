@@ -5,6 +5,7 @@
 
 import collections
 import pathlib
+import pickle
 import zipfile
 
 import numpy
@@ -101,8 +102,23 @@ def main():
         {"model_state_dict": model.state_dict(), "ema_state_dict": averaged.state_dict(), "epoch": 3},
         HERE / "pair.pth",
     )
+    arrays()
     # Not tensors alone: a class, which loading would have to import.
     torch.save({"model": model.state_dict(), "args": Opaque(3)}, HERE / "opaque.pth")
+
+
+def arrays():
+    """A pickle of arrays, as JAX's users write parameters."""
+    x = numpy.arange(24, dtype="f4").reshape(2, 3, 4) / 7
+    value = {
+        "layer": {"kernel": x, "turned": numpy.asfortranarray(x), "half": x[0].astype("f2")},
+        "steps": numpy.array([3, -4], "i8"),
+        "scalar": numpy.float32(0.5),
+        "alone": numpy.array(0.25),
+    }
+    for protocol in (2, 3, 4):
+        with open(HERE / f"arrays-{protocol}.pkl", "wb") as file:
+            pickle.dump(value, file, protocol)
 
 
 class Opaque:

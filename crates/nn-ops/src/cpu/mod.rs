@@ -4,6 +4,7 @@
 //! the number of threads.
 
 pub(crate) mod blocked;
+pub(crate) mod depthwise;
 pub(crate) mod direct;
 pub(crate) mod epilogue;
 pub(crate) mod gemm;

@@ -5,6 +5,7 @@ mod device;
 #[cfg(test)]
 mod docs;
 mod embedded;
+mod eval;
 mod info;
 mod place;
 mod progress;
@@ -43,6 +44,7 @@ enum Command {
     Upscale(upscale::UpscaleArgs),
     Train(train::TrainArgs),
     Bundle(train::BundleArgs),
+    Eval(eval::EvalArgs),
     Info(info::InfoArgs),
     Analyze(analyze::AnalyzeArgs),
 }
@@ -78,6 +80,7 @@ impl Cli {
             Command::Upscale(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Bundle(args) => args.run(),
+            Command::Eval(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Analyze(args) => args.run(),
         }

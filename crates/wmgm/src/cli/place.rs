@@ -23,12 +23,15 @@ impl ModelArgs {
     pub fn open(&self, device: &Device) -> Result<Model> {
         match &self.model {
             Some(model) => Model::open(&folder(model, self.fetch)?, device),
-            None => {
-                let bundle = embedded::bundle(None, device)?;
-                Ok(Model::Wmgm(Box::new(Wmgm::new(bundle, device))))
-            }
+            None => embedded_model(device),
         }
     }
+}
+
+/// The model inside the program.
+pub fn embedded_model(device: &Device) -> Result<Model> {
+    let bundle = embedded::bundle(None, device)?;
+    Ok(Model::Wmgm(Box::new(Wmgm::new(bundle, device))))
 }
 
 /// The folder of a model.

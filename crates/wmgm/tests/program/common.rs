@@ -124,6 +124,14 @@ pub fn write_bundle(folder: &Path, config: &TrainConfig) {
 }
 
 fn noisy(params: &Params) -> HashMap<String, Tensor> {
+    noisy_by_name(params, |_, v| v)
+}
+
+/// Noise for every parameter, changed by `change` with its name.
+pub fn noisy_by_name(
+    params: &Params,
+    change: impl Fn(&str, f32) -> f32,
+) -> HashMap<String, Tensor> {
     let fill = |(i, (name, var)): (usize, (String, candle_core::Var))| {
         let dims = var.dims();
         let fan_in: usize = dims[1..].iter().product();
@@ -134,7 +142,9 @@ fn noisy(params: &Params) -> HashMap<String, Tensor> {
         };
         let mut values = vec![0f32; var.elem_count()];
         noise::fill_normal(3, i as u64, 0, 0, &mut values);
-        values.iter_mut().for_each(|v| *v = mean + std * *v);
+        values
+            .iter_mut()
+            .for_each(|v| *v = change(&name, mean + std * *v));
         (
             name,
             Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap(),

@@ -6,6 +6,7 @@ mod carried;
 mod common;
 mod device;
 mod diffusers;
+mod eval;
 mod formula;
 mod hub;
 mod import;
