@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 use wmgm::bundle::Bundle;
+use wmgm::model::{Draw, solver};
 
 const PICTURES: u64 = 16;
 
@@ -23,7 +24,10 @@ fn main() -> Result<()> {
     let indices: Vec<u64> = (0..PICTURES).collect();
     let sample = || -> Result<Tensor> {
         let mut quiet = |_: usize, _: &Tensor| Ok(());
-        let low = (bundle.low).sample(&c.sample, 0, &indices, &Device::Cpu, &mut quiet)?;
+        let how = solver(&c.sample.sampler)?;
+        let draw = Draw::low(0, &indices);
+        let low =
+            (bundle.low).sample(&how, c.sample.steps, draw, None, &Device::Cpu, &mut quiet)?;
         Ok(bundle.high.details(&low, c.levels, 0, &indices)?)
     };
     let start = Instant::now();

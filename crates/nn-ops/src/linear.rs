@@ -75,6 +75,11 @@ impl Linear {
     pub fn from_tensors(weight: Tensor, bias: Tensor) -> Self {
         Self { weight, bias }
     }
+
+    /// Multiply-adds for one row, counted as in [`crate::count`].
+    pub fn multiply_adds(&self) -> u64 {
+        self.weight.elem_count() as u64
+    }
 }
 
 impl Module for Linear {

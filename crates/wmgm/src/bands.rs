@@ -19,14 +19,18 @@ pub struct Level {
 /// Names the band whose mean or standard deviation cannot be meant.
 pub(crate) fn check_stats(level: &LevelStats) -> std::result::Result<(), String> {
     let bands = [level.low].into_iter().chain(level.high);
-    for (name, b) in ["LL", "LH", "HL", "HH"].iter().zip(bands) {
-        // Bands of pictures in [-1, 1] stay within 2^levels; the rest is damage, or pictures of one colour.
-        if !(-1e6..=1e6).contains(&b.mean) || !(1e-9..=1e6).contains(&b.std) {
-            return Err(format!(
-                "the band {name} has mean {} and standard deviation {}; the first must be -1e6 to 1e6, the second 1e-9 to 1e6 (0 is that of pictures without any detail)",
-                b.mean, b.std
-            ));
-        }
+    let mut named = ["LL", "LH", "HL", "HH"].iter().zip(bands);
+    named.try_for_each(|(name, b)| check_band_stats(&format!("the band {name}"), &b))
+}
+
+/// Whether the numbers of what is called `name` can standardise it.
+pub(crate) fn check_band_stats(name: &str, b: &BandStats) -> std::result::Result<(), String> {
+    // Bands of pictures in [-1, 1] stay within 2^levels; the rest is damage, or pictures of one colour.
+    if !(-1e6..=1e6).contains(&b.mean) || !(1e-9..=1e6).contains(&b.std) {
+        return Err(format!(
+            "{name} has mean {} and standard deviation {}; the first must be -1e6 to 1e6, the second 1e-9 to 1e6 (0 is that of pictures without any detail)",
+            b.mean, b.std
+        ));
     }
     Ok(())
 }

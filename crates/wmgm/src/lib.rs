@@ -5,6 +5,7 @@
 pub mod analyze;
 pub mod bands;
 pub mod bundle;
+pub mod compare;
 pub mod config;
 pub mod data;
 pub mod error;
@@ -22,6 +23,6 @@ pub mod wsgm;
 
 pub use bundle::Bundle;
 pub use error::{Error, Result};
-pub use pipeline::{Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
+pub use pipeline::{Diffused, Model, Pair, Pipeline, SampleOptions, Sgm, Wmgm};
 pub use upscale::UpscaleOptions;
 pub use wsgm::Wsgm;

@@ -1,14 +1,13 @@
 //! Both networks of a model at work: low bands out of noise, pictures out of low bands.
 
-use crate::bands::{LevelStats, unfold};
-use crate::config::SampleDefaults;
+use crate::bands::{LevelStats, fold, unfold};
 use crate::error::{Error, Result};
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
 use msal_gan::DetailGenerator;
 use nn_ops::{noise, precision};
 use rayon::prelude::*;
-use score_sde::sampler::{OnStep, dpmpp_2m, euler, heun};
+use score_sde::sampler::{OnStep, SolverConfig, addressed_noise};
 use score_sde::{Edm, UNet};
 
 /// What c_noise = ln(sigma) / 4 is multiplied by before the network's sinusoidal embedding, which expects hundreds.
@@ -20,112 +19,157 @@ pub(crate) const START: u32 = 100;
 pub(crate) const FRESH: u32 = 101;
 pub(crate) const DETAIL: u32 = 200;
 
-/// A way down the noise levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sampler {
-    /// Heun's method: 2 n - 1 evaluations for n steps.
-    Heun,
-    /// DPM-Solver++(2M): n evaluations.
-    DpmPp2M,
-    /// Euler's method, DDIM with eta 0: n evaluations.
-    Euler,
+/// Noise streams of level k's diffused details: the start at `START_DETAILS + 2 k`, fresh noise one above.
+const START_DETAILS: u32 = 400;
+
+/// The samplers that every model has.
+pub const SAMPLERS: [&str; 3] = ["heun", "dpmpp-2m", "euler"];
+
+/// A solver by its name: `heun` (2 n - 1 evaluations for n steps), `dpmpp-2m` (DPM-Solver++(2M) of second order to the last
+/// step), `euler` (DDIM with eta 0), or another name that [`SolverConfig`] parses, with - or _.
+///
+/// # Errors
+/// An unknown name; the message lists those known.
+pub fn solver(name: &str) -> Result<SolverConfig> {
+    let plain = name.replace('-', "_");
+    if plain == "dpmpp_2m" {
+        return Ok(SolverConfig {
+            lower_order_final: false,
+            ..SolverConfig::default()
+        });
+    }
+    plain.parse().map_err(|e| {
+        Error::Argument(format!(
+            "unknown sampler {name:?}; known are {}, and all of: {e}",
+            SAMPLERS.join(", ")
+        ))
+    })
 }
 
-impl Sampler {
-    /// All names.
-    pub const NAMES: [&'static str; 3] = ["heun", "dpmpp-2m", "euler"];
+/// Numbers that address a picture's noise in one diffusion.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw<'a> {
+    /// The seed.
+    pub seed: u64,
+    /// The numbers of the batch's pictures.
+    pub indices: &'a [u64],
+    /// The streams of the start and of fresh noise.
+    pub streams: [u32; 2],
+}
 
-    /// Network evaluations of `steps` steps.
-    pub fn evaluations(self, steps: usize) -> usize {
-        match self {
-            Self::Heun => (2 * steps).saturating_sub(1),
-            Self::DpmPp2M | Self::Euler => steps,
+impl<'a> Draw<'a> {
+    /// For the coarsest band, or pixels.
+    pub fn low(seed: u64, indices: &'a [u64]) -> Self {
+        let streams = [START, FRESH];
+        Self {
+            seed,
+            indices,
+            streams,
+        }
+    }
+
+    /// For the details of a level, 1 being the finest.
+    pub fn details(seed: u64, indices: &'a [u64], level: usize) -> Self {
+        let start = START_DETAILS + 2 * level as u32;
+        let streams = [start, start + 1];
+        Self {
+            seed,
+            indices,
+            streams,
         }
     }
 }
 
-impl std::str::FromStr for Sampler {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "heun" => Ok(Self::Heun),
-            "dpmpp-2m" => Ok(Self::DpmPp2M),
-            "euler" => Ok(Self::Euler),
-            _ => Err(Error::Argument(format!(
-                "unknown sampler {name:?}; known are {}",
-                Self::NAMES.join(", ")
-            ))),
-        }
-    }
-}
-
-/// The diffusion model of the low band.
+/// The diffusion model of a band: a low band, pixels, or a level's details given its low band.
 #[derive(Debug, Clone)]
-pub struct LowModel {
+pub struct BandModel {
     /// The score network.
     pub net: UNet,
     /// Its preconditioning.
     pub edm: Edm,
-    /// Side of the low band.
+    /// Channels of the band.
+    pub channels: usize,
+    /// Side of the band.
     pub side: usize,
     /// How often the band is folded for the network.
     pub fold: usize,
 }
 
-impl LowModel {
-    /// Standardised low bands (N, 3, side, side) of the pictures `indices` of a seed.
+impl BandModel {
+    /// Standardised bands (N, channels, side, side) of the pictures that `draw` numbers, by so many steps of a solver.
+    ///
+    /// `condition` is what the network is shown beside the band, standardised and folded as the band is: (N, C, side, side).
     ///
     /// # Errors
-    /// An unknown sampler, steps out of range, errors of `on_step`.
+    /// Shapes that do not fit, errors of `on_step`.
     pub fn sample(
         &self,
-        how: &SampleDefaults,
-        seed: u64,
-        indices: &[u64],
+        solver: &SolverConfig,
+        steps: usize,
+        draw: Draw<'_>,
+        condition: Option<&Tensor>,
         device: &Device,
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
-        self.sample_watched(how, seed, indices, device, &|_| (), on_step)
+        self.sample_watched((solver, steps), draw, condition, device, &|_| (), on_step)
     }
 
-    /// As [`LowModel::sample`], showing `on_estimate` the network's idea of the clean band at every evaluation, and `on_step`
-    /// the noisy one after every step: both folded, see [`LowModel::unfolded`].
+    /// As [`BandModel::sample`], showing `on_estimate` the network's idea of the clean band at every evaluation, and `on_step`
+    /// the noisy one after every step: both folded, see [`BandModel::unfolded`]. `how` is a solver and its steps.
     ///
     /// # Errors
-    /// As [`LowModel::sample`].
+    /// As [`BandModel::sample`].
     pub fn sample_watched(
         &self,
-        how: &SampleDefaults,
-        seed: u64,
-        indices: &[u64],
+        how: (&SolverConfig, usize),
+        draw: Draw<'_>,
+        condition: Option<&Tensor>,
         device: &Device,
         on_estimate: &dyn Fn(&Tensor),
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
-        let sampler = crate::config::check_sample(how)?;
-        let sigmas = self.edm.sigmas(how.steps);
-        let (channels, side) = (3 << (2 * self.fold), self.side >> self.fold);
-        let x = noise::normal_tensor(seed, indices, START, 0, &[channels, side, side], device)?;
-        let x = (x * sigmas[0])?;
+        let (solver, steps) = how;
+        let Draw {
+            seed,
+            indices,
+            streams,
+        } = draw;
+        let sigmas = self.edm.sigmas(steps);
         let n = indices.len();
+        let condition = match condition {
+            Some(band) => Some(self.folded(band)?),
+            None => None,
+        };
+        let (channels, side) = (self.channels << (2 * self.fold), self.side >> self.fold);
+        let x = noise::normal_tensor(
+            seed,
+            indices,
+            streams[0],
+            0,
+            &[channels, side, side],
+            device,
+        )?;
+        let x = (x * sigmas[0])?;
         let denoiser = |x: &Tensor, sigma: f64| {
             let clean = self.edm.denoise(x, sigma, |input, c_noise| {
                 let t = Tensor::full((c_noise * TIME_SCALE) as f32, n, input.device())?;
-                precision::computed(input, |input| self.net.forward(input, &t, None, None))
+                let shown = match &condition {
+                    None => input.clone(),
+                    Some(c) => Tensor::cat(&[input, c], 1)?,
+                };
+                precision::computed(&shown, |x| self.net.forward(x, &t, None, None))
             })?;
             on_estimate(&clean);
             Ok(clean)
         };
-        let x = match sampler {
-            Sampler::Heun => heun(&denoiser, x, &sigmas, on_step),
-            Sampler::DpmPp2M => dpmpp_2m(&denoiser, x, &sigmas, on_step),
-            Sampler::Euler => euler(&denoiser, x, &sigmas, on_step),
-        }
-        .map_err(candle_core::Error::from)?;
+        let mut fresh = addressed_noise(seed, indices, streams[1]);
+        let x = solver
+            .sample(&denoiser, x, &sigmas, &mut fresh, on_step)
+            .map_err(candle_core::Error::from)?;
         self.unfolded(&x)
     }
 
-    /// Low bands (N, 3, side, side) as the network sees them, (N, 3 * 4^fold, side / 2^fold, side / 2^fold), unfolded.
+    /// Bands (N, channels, side, side) as the network sees them, (N, channels * 4^fold, side / 2^fold, side / 2^fold), unfolded.
     ///
     /// # Errors
     /// Another shape.
@@ -133,15 +177,71 @@ impl LowModel {
         let n = x.dim(0)?;
         let values = x.flatten_all()?.to_vec1::<f32>()?;
         let bands = values
-            .chunks_exact(3 * self.side * self.side)
-            .map(|item| unfold(item.to_vec(), 3, self.side, self.fold))
+            .chunks_exact(self.channels * self.side * self.side)
+            .map(|item| unfold(item.to_vec(), self.channels, self.side, self.fold))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::from_vec(
-            bands.concat(),
-            (n, 3, self.side, self.side),
-            x.device(),
-        )?)
+        let shape = (n, self.channels, self.side, self.side);
+        Ok(Tensor::from_vec(bands.concat(), shape, x.device())?)
     }
+
+    /// A band (N, C, side, side) as the network sees it.
+    fn folded(&self, band: &Tensor) -> Result<Tensor> {
+        let (n, c, h, w) = band.dims4()?;
+        if h != self.side || w != self.side {
+            return Err(Error::Argument(format!(
+                "a condition of {h} x {w} for a band of side {}",
+                self.side
+            )));
+        }
+        let values = band.flatten_all()?.to_vec1::<f32>()?;
+        let items = values
+            .chunks_exact(c * h * w)
+            .map(|item| fold(item.to_vec(), c, h, self.fold))
+            .collect::<Result<Vec<_>>>()?;
+        let shape = (n, c << (2 * self.fold), h >> self.fold, w >> self.fold);
+        Ok(Tensor::from_vec(items.concat(), shape, band.device())?)
+    }
+
+    /// Multiply-adds of one evaluation for one picture.
+    ///
+    /// # Errors
+    /// A side that the network cannot halve.
+    pub fn multiply_adds(&self) -> Result<u64> {
+        Ok(self.net.multiply_adds([self.side >> self.fold; 2])?)
+    }
+}
+
+/// From standardised bands of level `level` to what is next: the standardised low band (N, C, 2 s, 2 s) of the level below,
+/// or the picture itself, in its own units.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub(crate) fn finer(
+    transform: &Transform,
+    stats: &[LevelStats],
+    level: usize,
+    low: &Tensor,
+    high: &Tensor,
+) -> Result<Tensor> {
+    let (n, c, side, _) = low.dims4()?;
+    let mut low_values = low.flatten_all()?.to_vec1::<f32>()?;
+    let mut high_values = high.flatten_all()?.to_vec1::<f32>()?;
+    let item = c * side * side;
+    let merged: Vec<Vec<f32>> = low_values
+        .par_chunks_exact_mut(item)
+        .zip(high_values.par_chunks_exact_mut(3 * item))
+        .map(|(low, high)| {
+            stats[level - 1].restore_low(low);
+            stats[level - 1].restore_high(high);
+            let mut merged = transform.merge(low, high, c, side)?;
+            if level > 1 {
+                stats[level - 2].standardise_low(&mut merged);
+            }
+            Ok(merged)
+        })
+        .collect::<Result<_>>()?;
+    let shape = (n, c, 2 * side, 2 * side);
+    Ok(Tensor::from_vec(merged.concat(), shape, low.device())?)
 }
 
 /// The generator of details and the statistics of its bands.
@@ -184,7 +284,7 @@ impl HighModel {
         indices: &[u64],
         each: &mut dyn FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let (n, c, mut side, _) = low.dims4()?;
+        let (n, _, mut side, _) = low.dims4()?;
         if from_level == 0 || from_level > self.stats.len() || n != indices.len() {
             return Err(Error::Argument(format!(
                 "details: level {from_level} of {} and {n} low bands for {} pictures do not fit",
@@ -208,24 +308,8 @@ impl HighModel {
                 let noise = noise.to_dtype(low.dtype())?;
                 self.generator.forward(low, &noise, level)
             })?;
-            let mut low_values = low.flatten_all()?.to_vec1::<f32>()?;
-            let mut high_values = high.flatten_all()?.to_vec1::<f32>()?;
-            let item = c * side * side;
-            let merged: Vec<Vec<f32>> = low_values
-                .par_chunks_exact_mut(item)
-                .zip(high_values.par_chunks_exact_mut(3 * item))
-                .map(|(low, high)| {
-                    self.stats[level - 1].restore_low(low);
-                    self.stats[level - 1].restore_high(high);
-                    let mut merged = self.transform.merge(low, high, c, side)?;
-                    if level > 1 {
-                        self.stats[level - 2].standardise_low(&mut merged);
-                    }
-                    Ok(merged)
-                })
-                .collect::<Result<_>>()?;
+            low = finer(&self.transform, &self.stats, level, &low, &high)?;
             side *= 2;
-            low = Tensor::from_vec(merged.concat(), (n, c, side, side), &device)?;
             each(level - 1, &low)?;
         }
         Ok(low)

@@ -3,7 +3,7 @@
 use super::level_planes;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{Conv2dConfig, Params, avg_pool2x, conv2d, leaky_relu};
+use nn_ops::{Conv2dConfig, Params, avg_pool2x, conv2d, conv2d_multiply_adds, leaky_relu};
 use serde::{Deserialize, Serialize};
 
 /// The discriminator's shape.
@@ -155,6 +155,21 @@ impl DetailDiscriminator {
         Ok(Self { config, convs })
     }
 
+    /// Multiply-adds of judging one level of one picture, its bands of `size` (H, W), counted as in [`nn_ops::count`]; the
+    /// power iterations, one product of a matrix and a vector per layer and step, are not.
+    pub fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let last = self.convs.len() - 1;
+        let mut size = size;
+        let mut total = 0;
+        for (i, conv) in self.convs.iter().enumerate() {
+            total += conv2d_multiply_adds(conv.weight.dims(), Conv2dConfig::same(3), size);
+            if i + 2 < last {
+                size = size.map(|n| n / 2);
+            }
+        }
+        total
+    }
+
     /// Judgements (N, 1, H', W') of low (N, C, H, W) with details (N, 3 C, H, W) at `level`.
     ///
     /// # Errors
@@ -211,6 +226,19 @@ mod tests {
             .unwrap()
             .to_scalar::<f32>()
             .unwrap() as f64
+    }
+
+    #[test]
+    fn multiply_adds_by_hand() {
+        let config = DetailDiscriminatorConfig {
+            channels: 3,
+            levels: 2,
+            widths: vec![8, 16, 24, 32],
+        };
+        let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let discriminator = DetailDiscriminator::new(config, vb, &Params::new(0)).unwrap();
+        let pairs = 14 * 8 * 64 + 8 * 16 * 16 + (16 * 24 + 24 * 32 + 32) * 4;
+        assert_eq!(discriminator.multiply_adds([8, 8]), 9 * pairs);
     }
 
     #[test]

@@ -75,6 +75,13 @@ impl ResBlock {
     }
 }
 
+impl ResBlock {
+    fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let convs = self.convs.iter().chain(&self.skip);
+        convs.map(|conv| conv.multiply_adds(size)).sum()
+    }
+}
+
 impl Module for ResBlock {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut h = x.clone();
@@ -167,6 +174,23 @@ impl DetailGenerator {
         &self.config
     }
 
+    /// Multiply-adds of one pass for one picture whose low band is of `size` (H, W), counted as in [`nn_ops::count`].
+    pub fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let of = |stage: &[ResBlock], size| -> u64 {
+            stage.iter().map(|block| block.multiply_adds(size)).sum()
+        };
+        let at = |halvings: usize| size.map(|n| n >> halvings);
+        let lowest = self.down.len().saturating_sub(1);
+        let down: u64 = (self.down.iter().enumerate())
+            .map(|(i, stage)| of(stage, at(i)))
+            .sum();
+        let up: u64 = (self.up.iter().rev().enumerate())
+            .map(|(i, stage)| of(stage, at(i)))
+            .sum();
+        let ends = self.first.multiply_adds(size) + self.last.multiply_adds(size);
+        ends + down + self.middle.multiply_adds(at(lowest)) + up
+    }
+
     /// Details of `level` (1 is the finest) from its low band and noise.
     ///
     /// # Errors
@@ -223,4 +247,36 @@ impl DetailGenerator {
 
 fn run(stage: &[ResBlock], x: Tensor) -> Result<Tensor> {
     stage.iter().try_fold(x, |x, block| block.forward(&x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn multiply_adds_by_hand() {
+        let config = DetailGeneratorConfig {
+            channels: 3,
+            levels: 2,
+            noise_channels: 4,
+            widths: vec![8, 16],
+            blocks: 2,
+        };
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let generator = DetailGenerator::new(config, vb).unwrap();
+        let res = |ci: u64, co: u64, p: u64| {
+            let skip = if ci == co { 0 } else { ci * co * p };
+            9 * ci * co * p + 9 * co * co * p + skip
+        };
+        let by_hand = 9 * (3 + 4 + 2) * 8 * 64
+            + 2 * res(8, 8, 64)
+            + res(8, 16, 16)
+            + res(16, 16, 16)
+            + res(16, 16, 16) // middle
+            + res(24, 8, 64)
+            + res(8, 8, 64)
+            + 9 * 8 * 9 * 64;
+        assert_eq!(generator.multiply_adds([8, 8]), by_hand);
+    }
 }

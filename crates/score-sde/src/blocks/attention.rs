@@ -4,7 +4,7 @@ use super::layers::{Layout, Pointwise, Start, pointwise};
 use super::residual::join;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{GroupNorm, pixel_attention};
+use nn_ops::{GroupNorm, pixel_attention, self_attention_multiply_adds};
 
 /// How queries, keys and values are stored.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +82,16 @@ impl AttentionBlock {
             head_width: s.head_width,
             rescale: s.rescale,
         })
+    }
+
+    /// Multiply-adds for one picture of this size.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let maps = match &self.qkv {
+            Maps::Joint(map) => map.multiply_adds(size),
+            Maps::Separate(maps) => maps.iter().map(|map| map.multiply_adds(size)).sum(),
+        };
+        let inner = self.heads * self.head_width;
+        maps + self_attention_multiply_adds(inner, size[0] * size[1]) + self.out.multiply_adds(size)
     }
 
     /// (N, C, H, W) to the same shape.

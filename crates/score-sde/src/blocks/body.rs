@@ -17,6 +17,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let attention = self.attention.as_ref();
+        self.res.multiply_adds(size) + attention.map_or(0, |a| a.multiply_adds(size))
+    }
+
     fn forward(
         &self,
         x: &Tensor,
@@ -53,6 +58,11 @@ impl Head {
             act,
             conv: conv(ci, co, 3, Conv2dConfig::same(3), start, gain, last)?,
         })
+    }
+
+    /// Multiply-adds for one picture of this size.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        self.conv.multiply_adds(size)
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -120,6 +130,45 @@ pub(crate) struct Body {
 }
 
 impl Body {
+    /// Multiply-adds for one picture of this size, which the levels can halve.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let of = |stages: &[Stage], size| -> u64 {
+            stages.iter().map(|stage| stage.multiply_adds(size)).sum()
+        };
+        let mut total = self.first.multiply_adds(size);
+        let mut size = size;
+        for level in &self.down {
+            total += of(&level.stages, size);
+            let Some((down, path)) = &level.down else {
+                continue;
+            };
+            size = size.map(|n| n / 2);
+            total += down.multiply_adds(size);
+            total += match path {
+                InputPath::None => 0,
+                InputPath::Skip { map, .. } => map.multiply_adds(size),
+                InputPath::Residual { down, .. } => down.multiply_adds(size),
+            };
+        }
+        total += of(&self.middle, size);
+        for level in &self.up {
+            total += of(&level.stages, size);
+            total += match &level.output {
+                OutputPath::None => 0,
+                OutputPath::Skip { part, .. } => {
+                    part.as_ref().map_or(0, |head| head.multiply_adds(size))
+                }
+                OutputPath::Begin(head) => head.multiply_adds(size),
+                OutputPath::Residual { up, .. } => up.multiply_adds(size),
+            };
+            if let Some(up) = &level.up {
+                size = size.map(|n| n * 2);
+                total += up.multiply_adds(size);
+            }
+        }
+        total
+    }
+
     /// The features at full size, and the output picture of the paths beside the network if there are any.
     pub(crate) fn forward(
         &self,

@@ -86,6 +86,11 @@ impl Mlp {
         })
     }
 
+    /// Multiply-adds for one picture.
+    pub(crate) fn multiply_adds(&self) -> u64 {
+        self.first.multiply_adds() + self.second.multiply_adds()
+    }
+
     /// (N, I) to (N, O).
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.second

@@ -126,6 +126,11 @@ impl Pointwise {
         &self.bias
     }
 
+    /// Multiply-adds at so many positions.
+    pub(crate) fn multiply_adds(&self, [h, w]: [usize; 2]) -> u64 {
+        (self.weight.elem_count() * h * w) as u64
+    }
+
     /// (N, Ci, H, W) to (N, Co, H, W).
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         pointwise(x, &self.matrix()?, &self.bias)

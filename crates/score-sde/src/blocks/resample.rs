@@ -40,6 +40,11 @@ const STRIDED: Conv2dConfig = Conv2dConfig {
     groups: 1,
 };
 
+/// Multiply-adds of a convolution by the size of what it makes.
+fn at_outputs(conv: &Conv2d, [h, w]: [usize; 2]) -> u64 {
+    (conv.weight().elem_count() * h * w) as u64
+}
+
 /// Halves a picture.
 #[derive(Debug, Clone)]
 pub(crate) enum Downsample {
@@ -75,6 +80,16 @@ impl Downsample {
     ) -> Result<Self> {
         let conv = conv(ci, co, 3, STRIDED, start, 1.0, vb)?;
         Ok(Self::Filtered(conv, taps.to_vec()))
+    }
+
+    /// Multiply-adds for one picture that leaves with this size; of a filter none.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        match self {
+            Self::Centred(conv) | Self::Behind(conv) | Self::Filtered(conv, _) => {
+                at_outputs(conv, size)
+            }
+            Self::Plain(_) => 0,
+        }
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -121,6 +136,14 @@ impl Upsample {
         Ok(Self::Filtered(conv, taps.to_vec()))
     }
 
+    /// Multiply-adds for one picture that leaves with this size; of a filter none.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        match self {
+            Self::Repeated(conv) | Self::Filtered(conv, _) => at_outputs(conv, size),
+            Self::Plain(_) => 0,
+        }
+    }
+
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Repeated(conv) => conv.forward(&upsample_nearest2x(x)?),
@@ -147,6 +170,15 @@ pub(crate) enum Resampler {
 }
 
 impl Resampler {
+    /// Multiply-adds for one picture that leaves with this size.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        match self {
+            Self::Down(down) => down.multiply_adds(size),
+            Self::Up(up) => up.multiply_adds(size),
+            Self::Block(block) => block.multiply_adds(size),
+        }
+    }
+
     pub(crate) fn forward(
         &self,
         x: &Tensor,

@@ -126,6 +126,15 @@ impl ResBlock {
         })
     }
 
+    /// Multiply-adds for one picture that leaves with this size.
+    pub(crate) fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        let skip = self.skip.as_ref();
+        self.conv_in.multiply_adds(size)
+            + self.conv_out.multiply_adds(size)
+            + self.emb.multiply_adds()
+            + skip.map_or(0, |skip| skip.multiply_adds(size))
+    }
+
     /// x (N, Ci, H, W) and the activated embedding (N, E), if the network has one, to (N, Co, H', W').
     pub(crate) fn forward(
         &self,

@@ -82,6 +82,21 @@ impl UNetConfig {
         Ok(tensors)
     }
 
+    /// Multiply-adds of one evaluation for one picture of `size` (H, W), without building the network in memory; see
+    /// [`UNet::multiply_adds`](crate::UNet::multiply_adds).
+    ///
+    /// # Errors
+    /// As [`UNetConfig::check`], and a side that the levels cannot halve.
+    pub fn multiply_adds(&self, size: [usize; 2]) -> Result<u64> {
+        self.check_fields()?;
+        let mut count = 0;
+        shapes_of(|vb| {
+            count = super::UNet::build(self.clone(), vb)?.multiply_adds(size)?;
+            Ok::<_, candle_core::Error>(())
+        })?;
+        Ok(count)
+    }
+
     fn check_fields(&self) -> Result<()> {
         let bad = |field, value: String, need: String| {
             Err(Error::Config {
@@ -203,6 +218,31 @@ mod tests {
             let message = with(change);
             assert!(message.contains(words), "{words}: {message}");
         }
+    }
+
+    /// Every layer of the network above at 8 x 8, written out.
+    #[test]
+    fn multiply_adds_by_hand() {
+        let res = |ci: u64, co: u64, p: u64| {
+            let skip = if ci == co { 0 } else { ci * co * p };
+            9 * ci * co * p + 9 * co * co * p + 128 * 2 * co + skip
+        };
+        let attention = |c: u64, p: u64| 3 * c * c * p + 2 * c * p * p + c * c * p;
+        let by_hand = 32 * 128 + 128 * 128 // time
+            + 9 * 3 * 32 * 64 // first
+            + res(32, 32, 64)
+            + res(32, 64, 16) + attention(64, 16)
+            + res(64, 64, 16) + attention(64, 16) + res(64, 64, 16) // middle
+            + res(128, 64, 16) + attention(64, 16) + res(96, 64, 16) + attention(64, 16)
+            + res(96, 32, 64) + res(64, 32, 64)
+            + 9 * 32 * 3 * 64; // last
+        assert_eq!(config().multiply_adds([8, 8]).unwrap(), by_hand);
+        // A convolution between the sizes each way.
+        let mut resampled = config();
+        resampled.conv_resample = true;
+        let more = 9 * 32 * 32 * 16 + 9 * 64 * 64 * 64;
+        assert_eq!(resampled.multiply_adds([8, 8]).unwrap(), by_hand + more);
+        assert!(config().multiply_adds([8, 7]).is_err());
     }
 
     #[test]

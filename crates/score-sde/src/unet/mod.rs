@@ -226,6 +226,20 @@ impl UNet {
         &self.config
     }
 
+    /// Multiply-adds of one evaluation for one picture of `size` (H, W), counted as in [`nn_ops::count`].
+    ///
+    /// # Errors
+    /// A side that the levels cannot halve.
+    pub fn multiply_adds(&self, size: [usize; 2]) -> Result<u64> {
+        let factor = 1 << (self.config.channel_mult.len() - 1);
+        if size.iter().any(|n| *n == 0 || !n.is_multiple_of(factor)) {
+            bail!("UNet: {size:?} must be divisible by {factor}")
+        }
+        Ok(self.time.multiply_adds()
+            + self.body.multiply_adds(size)
+            + self.head.multiply_adds(size))
+    }
+
     /// The network's output for x (N, Ci, H, W), time steps t (N) and, if it has classes, labels (N) of u32.
     ///
     /// H and W must be divisible by 2^(levels - 1). `mask` is the source of dropout while training, none otherwise.

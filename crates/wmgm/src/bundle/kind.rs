@@ -25,6 +25,8 @@ pub enum Kind {
 pub enum Variant {
     /// WMGM of the official program: any diffusion of 8-bit low bands and the official generator.
     Official,
+    /// SGM or WSGM of this program: EDM's diffusion of pixels, or of every band of a wavelet transform.
+    Edm,
 }
 
 /// The fields that tell it.
@@ -39,7 +41,7 @@ pub struct Head {
 
 impl Kind {
     /// Whether it is the kind that needs no name.
-    pub(super) fn is_wmgm(&self) -> bool {
+    pub(crate) fn is_wmgm(&self) -> bool {
         *self == Self::Wmgm
     }
 }

@@ -5,6 +5,7 @@
 //! and type checked and every value finite; the first that is off is named.
 
 mod config;
+mod diffused;
 mod kind;
 mod pair;
 mod sgm;
@@ -12,6 +13,11 @@ mod single;
 mod wsgm;
 
 pub use config::{BundleConfig, Init, Provenance};
+pub use diffused::{BandNetwork, DiffusedBundle};
+pub(crate) use diffused::{
+    Bands, ByBand, Trained, band_name, read as read_diffused,
+    read_tensors as read_diffused_tensors, write as write_diffused,
+};
 pub use kind::{Head, Kind, Variant};
 pub use pair::{PairConfig, write_pair};
 pub(crate) use pair::{Parts, read as read_pair};
@@ -23,7 +29,7 @@ pub use wsgm::{WsgmConfig, read_wsgm_config, write_wsgm};
 
 use crate::error::{Error, Result};
 use crate::files::{map_bounded, read_bounded};
-use crate::model::{HighModel, LowModel};
+use crate::model::{BandModel, HighModel};
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
 use checkpoints::{Weights, safetensors};
@@ -69,7 +75,7 @@ pub struct Bundle {
     /// What it is.
     pub config: BundleConfig,
     /// The diffusion model of the low band.
-    pub low: LowModel,
+    pub low: BandModel,
     /// The generator of details.
     pub high: HighModel,
     /// Parameters of the score network and of the generator.
@@ -118,9 +124,10 @@ impl Bundle {
         })
         .map_err(|e| bad(FILES[2], e))?;
         Ok(Self {
-            low: LowModel {
+            low: BandModel {
                 net,
                 edm: config.edm,
+                channels: 3,
                 side: config.size >> config.levels,
                 fold: config.fold,
             },
@@ -204,21 +211,23 @@ pub(crate) struct Start {
 pub(crate) fn read_start(folder: &Path, device: &Device) -> Result<Start> {
     // Whole and sound as a model first: errors are those of every reader of bundles.
     let config = Bundle::read(folder, device)?.config;
-    let tensors = |i: usize| {
-        let path = folder.join(FILES[i]);
-        let bytes = map_bounded(&path, MAX_BYTES[i])?;
-        Weights::from_safetensors(&bytes, Path::new(""), device)
-            .map(|weights| weights.tensors())
-            .map_err(|e| Error::Bundle {
-                reason: e.reason(),
-                path,
-            })
-    };
+    let read = |i: usize| tensors(&folder.join(FILES[i]), MAX_BYTES[i], device);
     Ok(Start {
-        score: tensors(1)?,
-        generator: tensors(2)?,
+        score: read(1)?,
+        generator: read(2)?,
         config,
     })
+}
+
+/// The tensors of a file of weights.
+fn tensors(path: &Path, most: u64, device: &Device) -> Result<HashMap<String, Tensor>> {
+    let bytes = map_bounded(path, most)?;
+    Weights::from_safetensors(&bytes, Path::new(""), device)
+        .map(|weights| weights.tensors())
+        .map_err(|e| Error::Bundle {
+            reason: e.reason(),
+            path: path.into(),
+        })
 }
 
 /// Writes a bundle as a whole or not at all.

@@ -6,10 +6,13 @@ use candle_core::Device;
 use score_sde::DiffuserConfig;
 use std::fmt::Write;
 use std::path::PathBuf;
-use wmgm::bundle::{Kind, Single, SingleConfig, WsgmConfig, head, read_single, read_wsgm_config};
+use wmgm::bands::{BandStats, LevelStats};
+use wmgm::bundle::{
+    Init, Kind, Single, SingleConfig, WsgmConfig, head, read_single, read_wsgm_config,
+};
 use wmgm::error::Result;
 use wmgm::sgm::SgmConfig;
-use wmgm::{Bundle, Model, Pair, Sgm, Wsgm};
+use wmgm::{Bundle, Diffused, Model, Pair, Sgm, Wsgm};
 
 /// What a description is made into.
 type Text = std::result::Result<String, std::fmt::Error>;
@@ -38,6 +41,7 @@ impl InfoArgs {
             Model::Pair(model) => pair(&model),
             Model::Sgm(model) => sgm(&model),
             Model::Wsgm(model) => wsgm(&read_wsgm_config(&folder)?, &model),
+            Model::Diffused(model) => diffused(&model),
             _ => Ok(String::new()),
         };
         say(&text.unwrap_or_default())
@@ -96,6 +100,101 @@ fn wsgm(c: &WsgmConfig, model: &Wsgm) -> Text {
     writeln!(t, "sampler      ddim, {steps} steps in all")?;
     origin(t, [&c.provenance, &c.licence, &c.attribution])?;
     Ok(text)
+}
+
+/// A diffusion on pixels or of every band, trained by this program.
+fn diffused(model: &Diffused) -> Text {
+    let c = model.config();
+    let mut text = String::new();
+    let t = &mut text;
+    writeln!(t, "{}", or_unknown(&c.name))?;
+    writeln!(t, "{}", pictures([c.size; 2], 3))?;
+    if c.levels > 0 {
+        writeln!(
+            t,
+            "wavelet      {}, {} levels, periodization",
+            c.wavelet, c.levels
+        )?;
+    }
+    writeln!(t, "networks     {} parameters in all", model.parameters())?;
+    for (level, n) in c.networks() {
+        let side = c.size >> level.unwrap_or(c.levels);
+        let what = match level {
+            None if c.levels == 0 => "pixels".into(),
+            None => "low band".into(),
+            Some(level) => format!("details of level {level}"),
+        };
+        writeln!(
+            t,
+            "  {side} x {side} {what}: U-Net of {} channels x {:?}, {} blocks a level, attention at 1/{:?}, {} heads",
+            n.unet.model_channels,
+            n.unet.channel_mult,
+            n.unet.num_res_blocks,
+            n.unet.attention_resolutions,
+            n.unet.num_heads
+        )?;
+        writeln!(
+            t,
+            "    works at {0} x {0} on {1} channels (folded {2} times); EDM preconditioning, sigma {3} to {4}; {5} steps of {6}",
+            side >> n.fold,
+            n.unet.in_channels,
+            n.fold,
+            n.edm.sigma_min,
+            n.edm.sigma_max,
+            n.steps,
+            n.batch
+        )?;
+    }
+    writeln!(
+        t,
+        "sampler      {}, {} steps of every diffusion",
+        c.sample.sampler, c.sample.steps
+    )?;
+    bands(t, c.pixels.as_ref(), &c.bands)?;
+    writeln!(
+        t,
+        "training     {} pictures (fingerprint {}), seed {}",
+        c.pictures, c.data_fingerprint, c.seed
+    )?;
+    started_from(t, c.init.as_ref(), "details")?;
+    writeln!(t, "licence      weights: {}", or_unknown(&c.licence))?;
+    writeln!(t, "attribution  {}", or_unknown(&c.attribution))?;
+    writeln!(t, "code         MIT OR Apache-2.0")?;
+    Ok(text)
+}
+
+/// Statistics of the pixels or of every level's bands.
+fn bands(t: &mut String, pixels: Option<&BandStats>, levels: &[LevelStats]) -> std::fmt::Result {
+    writeln!(t, "bands             mean        std   kurtosis")?;
+    let mut line = |what: &str, b: &BandStats| {
+        let BandStats {
+            mean,
+            std,
+            kurtosis,
+        } = b;
+        writeln!(t, "  {what:<10} {mean:10.4} {std:10.4} {kurtosis:10.2}")
+    };
+    if let Some(pixels) = pixels {
+        line("pixels", pixels)?;
+    }
+    for (i, level) in levels.iter().enumerate() {
+        let bands = [level.low].into_iter().chain(level.high);
+        for (name, b) in ["LL", "LH", "HL", "HH"].iter().zip(bands) {
+            line(&format!("level {} {name}", i + 1), &b)?;
+        }
+    }
+    Ok(())
+}
+
+fn started_from(t: &mut String, init: Option<&Init>, high: &str) -> std::fmt::Result {
+    let Some(i) = init else {
+        return Ok(());
+    };
+    writeln!(
+        t,
+        "             started from {} (score: {} steps, {high}: {}, pictures {})",
+        i.name, i.low_steps, i.high_steps, i.data_fingerprint
+    )
 }
 
 /// WMGM of the official program.
@@ -216,20 +315,7 @@ fn describe(bundle: &Bundle) -> Text {
         "sampler      {}, {} steps",
         c.sample.sampler, c.sample.steps
     )?;
-    writeln!(t, "bands             mean        std   kurtosis")?;
-    for (i, level) in c.bands.iter().enumerate() {
-        let bands = [level.low].into_iter().chain(level.high);
-        for (name, b) in ["LL", "LH", "HL", "HH"].iter().zip(bands) {
-            writeln!(
-                t,
-                "  level {} {name} {:10.4} {:10.4} {:10.2}",
-                i + 1,
-                b.mean,
-                b.std,
-                b.kurtosis
-            )?;
-        }
-    }
+    bands(t, None, &c.bands)?;
     writeln!(
         t,
         "training     {} pictures (fingerprint {}), seed {}",
@@ -240,13 +326,7 @@ fn describe(bundle: &Bundle) -> Text {
         "             score: {} steps of {}; generator: {} steps of {}",
         p.low_steps, p.low_batch, p.high_steps, p.high_batch
     )?;
-    if let Some(i) = &p.init {
-        writeln!(
-            t,
-            "             started from {} (score: {} steps, generator: {}, pictures {})",
-            i.name, i.low_steps, i.high_steps, i.data_fingerprint
-        )?;
-    }
+    started_from(t, p.init.as_ref(), "generator")?;
     writeln!(t, "licence      weights: {}", or_unknown(&c.licence))?;
     writeln!(t, "attribution  {}", or_unknown(&c.attribution))?;
     writeln!(t, "code         MIT OR Apache-2.0")?;

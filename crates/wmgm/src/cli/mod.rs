@@ -1,6 +1,7 @@
 //! The program's commands.
 
 mod analyze;
+mod compare;
 mod device;
 #[cfg(test)]
 mod docs;
@@ -43,6 +44,7 @@ enum Command {
     Regenerate(regenerate::RegenerateArgs),
     Upscale(upscale::UpscaleArgs),
     Train(train::TrainArgs),
+    Compare(compare::CompareArgs),
     Bundle(train::BundleArgs),
     Eval(eval::EvalArgs),
     Info(info::InfoArgs),
@@ -79,6 +81,7 @@ impl Cli {
             Command::Regenerate(args) => args.run(),
             Command::Upscale(args) => args.run(),
             Command::Train(args) => args.run(),
+            Command::Compare(args) => args.run(),
             Command::Bundle(args) => args.run(),
             Command::Eval(args) => args.run(),
             Command::Info(args) => args.run(),

@@ -5,25 +5,28 @@ use super::progress::{TrainBars, stop_flag};
 use super::say::say;
 use std::path::PathBuf;
 use wmgm::bundle::Precision;
-use wmgm::config::TrainConfig;
+use wmgm::config::RunConfig;
 use wmgm::error::Result;
 use wmgm::train::{StageChoice, TrainOptions, train, write_bundle};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Stage {
-    /// The diffusion model of the low band.
+    /// The diffusion model of the low band; of kind sgm, that of the pixels.
     Low,
-    /// The generator of details.
+    /// The generator of details; of kind wsgm, the diffusion models of all levels' details.
     High,
-    /// Both.
+    /// All.
     All,
 }
 
 /// Train a model on a folder of pictures.
 ///
+/// The configuration's `kind` says which: wmgm (the default), or the baselines sgm, a diffusion on pixels, and wsgm, one of
+/// every band of a wavelet transform.
+///
 /// Pictures of any size are scaled and cropped; broken ones are skipped and named. Checkpoints, metrics (JSON lines) and
 /// preview sheets go to the run's folder. Ctrl-C and SIGTERM save and stop, with exit code 130; --resume goes on as if
-/// nothing had happened, also after a crash. Once both networks are trained their averaged weights are in OUT/bundle.
+/// nothing had happened, also after a crash. Once all networks are trained their averaged weights are in OUT/bundle.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
     /// Configuration (TOML).
@@ -34,7 +37,7 @@ pub struct TrainArgs {
     /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Which network to train.
+    /// Which networks to train.
     #[arg(long, value_enum, default_value = "all")]
     stage: Stage,
     /// Go on from the last checkpoint.
@@ -50,7 +53,7 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     pub fn run(self) -> Result<()> {
-        let config = TrainConfig::read(&self.config)?;
+        let config = RunConfig::read(&self.config)?;
         let options = TrainOptions {
             data: &self.data,
             out: &self.out,
@@ -71,7 +74,7 @@ impl TrainArgs {
 /// Write the averaged weights of a run as a bundle.
 #[derive(Debug, clap::Args)]
 pub struct BundleArgs {
-    /// Folder of the run; both networks must have a checkpoint.
+    /// Folder of the run; all its networks must have a checkpoint.
     run: PathBuf,
     /// Folder of the bundle; an older bundle there is replaced.
     #[arg(long, value_name = "DIR")]

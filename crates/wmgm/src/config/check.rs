@@ -2,22 +2,24 @@
 //! configuration may be a stranger's.
 
 use super::{OptimConfig, SampleDefaults, TrainConfig};
+use crate::bundle::Kind;
 use crate::transform::Transform;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use msal_gan::detail::{DetailDiscriminator, DetailDiscriminatorConfig};
 use msal_gan::{DetailGenerator, detail::DetailGeneratorConfig};
 use nn_ops::Params;
+use score_sde::sampler::SolverConfig;
 use score_sde::{Edm, UNet, UNetConfig};
 
 /// A reason that begins with the field's name.
-type Check = Result<(), String>;
+pub(super) type Check = Result<(), String>;
 
 /// The largest network: 2^30 parameters, 4 GiB.
 const MAX_PARAMETERS: f64 = (1u64 << 30) as f64;
 
 /// Fails unless `value` is in the range.
-fn within(field: &str, value: usize, min: usize, max: usize) -> Check {
+pub(super) fn within(field: &str, value: usize, min: usize, max: usize) -> Check {
     match (min..=max).contains(&value) {
         true => Ok(()),
         false => Err(format!("{field} is {value}, it must be {min} to {max}")),
@@ -66,18 +68,30 @@ pub(crate) fn check_unet(field: &str, u: &UNetConfig) -> Check {
 
 /// Whether a low band of side `low`, folded `fold` times, fits the score network.
 pub(crate) fn check_fold(field: &str, low: usize, fold: usize, u: &UNetConfig) -> Check {
+    check_band(field, low, fold, [3, 3], u)
+}
+
+/// Whether a band of this side, folded `fold` times, fits its score network; `channels` are those of the band and its
+/// condition together, and of the band.
+pub(crate) fn check_band(
+    field: &str,
+    side: usize,
+    fold: usize,
+    channels: [usize; 2],
+    u: &UNetConfig,
+) -> Check {
     within("fold", fold, 0, 4)?;
     let halvings = u.channel_mult.len().saturating_sub(1) + fold;
-    if !low.is_multiple_of(1 << halvings) {
+    if !side.is_multiple_of(1 << halvings) {
         return Err(format!(
-            "fold is {fold} and {field}.channel_mult has {} levels: the low band of {low} x {low} cannot be halved {halvings} times",
+            "fold is {fold} and {field}.channel_mult has {} levels: the band of {side} x {side} cannot be halved {halvings} times",
             u.channel_mult.len()
         ));
     }
-    let channels = 3 << (2 * fold);
-    if u.in_channels != channels || u.out_channels != channels {
+    let [inputs, outputs] = channels.map(|c| c << (2 * fold));
+    if u.in_channels != inputs || u.out_channels != outputs {
         return Err(format!(
-            "{field}: in_channels is {} and out_channels {}, RGB folded {fold} times has {channels}",
+            "{field}: in_channels is {} and out_channels {}, RGB folded {fold} times has {inputs} and {outputs}",
             u.in_channels, u.out_channels
         ));
     }
@@ -172,17 +186,17 @@ fn check_details(
 }
 
 /// How to sample.
-pub(crate) fn check_sample(s: &SampleDefaults) -> crate::Result<crate::model::Sampler> {
+pub(crate) fn check_sample(s: &SampleDefaults) -> crate::Result<SolverConfig> {
     if !(2..=10_000).contains(&s.steps) {
         return Err(crate::Error::Argument(format!(
             "steps is {}, it must be 2 to 10000",
             s.steps
         )));
     }
-    s.sampler.parse()
+    crate::model::solver(&s.sampler)
 }
 
-fn check_optim(field: &str, o: &OptimConfig) -> Check {
+pub(super) fn check_optim(field: &str, o: &OptimConfig) -> Check {
     // Pictures and steps address noise by 16 and 32 bits.
     within(&format!("{field}.batch"), o.batch, 1, 1 << 12)?;
     if !(1..=u64::from(u32::MAX)).contains(&o.steps) {
@@ -211,26 +225,41 @@ fn check_optim(field: &str, o: &OptimConfig) -> Check {
     Ok(())
 }
 
+/// What a run trains in.
+pub(super) fn check_precision(name: &str) -> Check {
+    super::training_precision(name)
+        .map(|_| ())
+        .map_err(|e| format!("precision: {e}"))
+}
+
+/// What every run has.
+pub(super) fn check_seed_and_size(seed: u64, size: usize, levels: usize) -> Check {
+    within("size", size, 16, 1024)?;
+    within("levels", levels, 0, 6)?;
+    if seed > i64::MAX as u64 {
+        return Err(format!("seed is {seed}, it must be below 2^63"));
+    }
+    if (size >> levels) << levels != size {
+        return Err(format!(
+            "levels is {levels}, but size {size} does not divide by 2^levels"
+        ));
+    }
+    Ok(())
+}
+
 impl TrainConfig {
     /// Whether a run can use every value, and the networks can be built of them.
     ///
     /// # Errors
     /// The first field that is out of range or does not fit another, in words.
     pub fn check(&self) -> Check {
-        within("size", self.size, 16, 1024)?;
+        if self.kind != Kind::Wmgm {
+            return Err(format!("kind is {:?}, this is read as wmgm", self.kind));
+        }
         within("levels", self.levels, 1, 6)?;
-        if self.seed > i64::MAX as u64 {
-            return Err(format!("seed is {}, it must be below 2^63", self.seed));
-        }
-        self.training_precision()
-            .map_err(|e| format!("precision: {e}"))?;
+        check_seed_and_size(self.seed, self.size, self.levels)?;
+        check_precision(&self.precision)?;
         let low = self.size >> self.levels;
-        if low << self.levels != self.size {
-            return Err(format!(
-                "levels is {}, but size {} does not divide by 2^levels",
-                self.levels, self.size
-            ));
-        }
         Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
         let (unet, high) = (&self.low.unet, &self.high);
         check_unet("low.unet", unet)?;
@@ -245,7 +274,11 @@ impl TrainConfig {
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
         check_optim("low.optim", &self.low.optim)?;
         check_optim("high.optim", &high.optim)?;
-        for (name, value) in [("discriminator_lr", high.discriminator_lr), ("l1", high.l1)] {
+        for (name, value) in [
+            ("discriminator_lr", high.discriminator_lr),
+            ("l1", high.l1),
+            ("adversarial", high.adversarial),
+        ] {
             if !(0.0..=1e6).contains(&value) {
                 return Err(format!("high.{name} is {value}, it must be 0 to 1e6"));
             }

@@ -1,9 +1,18 @@
 //! What a user writes (a training configuration in TOML) and what a bundle records (`config.json`).
 
 mod check;
+mod diffused;
+mod run;
 
-pub(crate) use check::{check_edm, check_fold, check_generator, check_sample, check_unet};
+pub(crate) use check::{
+    check_band, check_edm, check_fold, check_generator, check_sample, check_unet,
+};
 
+pub use diffused::DiffusedConfig;
+pub(crate) use diffused::{channels, check_steps};
+pub use run::RunConfig;
+
+use crate::bundle::Kind;
 use crate::error::{Error, Result};
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
 use nn_ops::Precision;
@@ -47,6 +56,13 @@ pub struct TrainConfig {
     /// How often things are saved and shown.
     #[serde(default)]
     pub report: ReportConfig,
+    /// `wmgm`, which need not be said.
+    #[serde(default, skip_serializing_if = "Kind::is_wmgm")]
+    pub kind: Kind,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn f32_name() -> String {
@@ -57,13 +73,13 @@ fn haar() -> String {
     "haar".into()
 }
 
-/// Training of the low band's score network.
+/// Training of a band's score network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LowConfig {
     /// The network.
     pub unet: UNetConfig,
-    /// How often the low band is folded, a Haar transform turning 2 x 2 pixels into 4 channels, before the network sees
+    /// How often the band is folded, a Haar transform turning 2 x 2 pixels into 4 channels, before the network sees
     /// it: each time a quarter of the work for the same band.
     #[serde(default)]
     pub fold: usize,
@@ -86,8 +102,11 @@ pub struct HighConfig {
     pub optim: OptimConfig,
     /// Learning rate of the discriminator.
     pub discriminator_lr: f64,
-    /// Weight of the L1 term beside the adversarial one.
+    /// Weight of the L1 term.
     pub l1: f64,
+    /// Weight of the adversarial term; 0 is plain regression, without a discriminator.
+    #[serde(default = "one")]
+    pub adversarial: f64,
     /// Side of the crops at levels larger than this.
     pub crop: usize,
     /// Largest standard deviation of noise added to the low bands that the generator (not the discriminator) sees in
@@ -199,24 +218,18 @@ impl Default for ReportConfig {
     }
 }
 
-impl TrainConfig {
-    /// [`TrainConfig::precision`] as what it names.
-    ///
-    /// # Errors
-    /// Another name, or f16, whose gradients would vanish.
-    pub fn training_precision(&self) -> std::result::Result<Precision, String> {
-        match self.precision.parse() {
-            Ok(Precision::F16) => {
-                Err("f16 cannot train: small gradients would vanish; use bf16".into())
-            }
-            Ok(precision) => Ok(precision),
-            Err(_) => Err(format!(
-                "{:?} is not one of f32, tf32, bf16",
-                self.precision
-            )),
+/// What a configuration's `precision` names; another name is refused, and f16, whose gradients would vanish.
+fn training_precision(name: &str) -> std::result::Result<Precision, String> {
+    match name.parse() {
+        Ok(Precision::F16) => {
+            Err("f16 cannot train: small gradients would vanish; use bf16".into())
         }
+        Ok(precision) => Ok(precision),
+        Err(_) => Err(format!("{name:?} is not one of f32, tf32, bf16")),
     }
+}
 
+impl TrainConfig {
     /// Reads and checks a file.
     ///
     /// # Errors

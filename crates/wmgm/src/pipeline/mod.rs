@@ -3,12 +3,14 @@
 //! A [`Pipeline`] makes a batch of pictures; batches, events, cancellation and bytes are the same for all and are here.
 //! [`Model`] is any of them, opened from a folder.
 
+mod diffused;
 mod model;
 mod pair;
 mod sgm;
 mod trajectory;
 mod wmgm;
 
+pub use diffused::Diffused;
 pub use model::Model;
 pub use pair::Pair;
 pub use sgm::Sgm;
@@ -85,6 +87,15 @@ pub struct Plan {
     pub work: String,
 }
 
+/// What one picture costs, the networks' work alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Cost {
+    /// Passes through networks, generators included.
+    pub passes: usize,
+    /// Their multiply-adds, counted as in [`nn_ops::count`].
+    pub multiply_adds: u64,
+}
+
 /// Called after every step of a batch with its number, from 1; an error ends the batch.
 pub type OnStep<'a> = &'a mut dyn FnMut(usize) -> candle_core::Result<()>;
 
@@ -98,6 +109,15 @@ pub trait Pipeline {
     /// # Errors
     /// Options out of range.
     fn plan(&self, options: &SampleOptions) -> Result<Plan>;
+
+    /// What a picture costs with these options, for models whose work can be told beforehand.
+    ///
+    /// # Errors
+    /// Options out of range.
+    fn cost(&self, options: &SampleOptions) -> Result<Option<Cost>> {
+        let _ = options;
+        Ok(None)
+    }
 
     /// The pictures `indices` of the options' seed, (N, 3, H, W) in [-1, 1].
     ///

@@ -1,6 +1,6 @@
 //! Any model that makes pictures.
 
-use super::{OnStep, Pair, Pipeline, Plan, SampleOptions, Sgm, Wmgm};
+use super::{Cost, Diffused, OnStep, Pair, Pipeline, Plan, SampleOptions, Sgm, Wmgm};
 use crate::bundle::{self, Head, Kind, Variant};
 use crate::error::{Error, Result};
 use crate::import::diffusers;
@@ -20,6 +20,8 @@ pub enum Model {
     Sgm(Box<Sgm>),
     /// A cascade of diffusions.
     Wsgm(Box<Wsgm>),
+    /// A diffusion on pixels, or of every band, trained by this program.
+    Diffused(Box<Diffused>),
 }
 
 impl Model {
@@ -41,6 +43,10 @@ impl Model {
                 kind: Kind::Wmgm, ..
             } => Ok(Self::Wmgm(Box::new(Wmgm::from_bundle_on(folder, device)?))),
             Head {
+                kind: Kind::Sgm | Kind::Wsgm,
+                variant: Some(Variant::Edm),
+            } => Ok(Self::Diffused(Box::new(Diffused::read(folder, device)?))),
+            Head {
                 kind: Kind::Sgm, ..
             } => Ok(Self::Sgm(Box::new(Sgm::read(folder, device)?))),
             Head {
@@ -58,12 +64,24 @@ impl Model {
         }
     }
 
+    /// The number of parameters of all its networks.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Wmgm(model) => model.bundle().parameters.iter().sum(),
+            Self::Pair(model) => model.parameters().iter().sum(),
+            Self::Sgm(model) => model.parameters(),
+            Self::Wsgm(model) => model.cascade().parameters(),
+            Self::Diffused(model) => model.parameters(),
+        }
+    }
+
     fn pipeline(&self) -> &dyn Pipeline {
         match self {
             Self::Wmgm(model) => model.as_ref(),
             Self::Pair(model) => model.as_ref(),
             Self::Sgm(model) => model.as_ref(),
             Self::Wsgm(model) => model.as_ref(),
+            Self::Diffused(model) => model.as_ref(),
         }
     }
 }
@@ -75,6 +93,10 @@ impl Pipeline for Model {
 
     fn plan(&self, options: &SampleOptions) -> Result<Plan> {
         self.pipeline().plan(options)
+    }
+
+    fn cost(&self, options: &SampleOptions) -> Result<Option<Cost>> {
+        self.pipeline().cost(options)
     }
 
     fn make(

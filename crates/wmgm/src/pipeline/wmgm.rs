@@ -1,11 +1,12 @@
 //! WMGM in use: pictures from a seed, details from true low bands.
 
 use super::trajectory::shows;
-use super::{OnStep, Pipeline, Plan, SampleOptions, Watch, no_class};
+use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, Watch, no_class};
 use crate::bundle::Bundle;
 use crate::config::SampleDefaults;
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
+use crate::model::Draw;
 use crate::picture::{self, RgbImage};
 use candle_core::{Device, Tensor};
 use std::cell::RefCell;
@@ -72,6 +73,12 @@ impl Wmgm {
                 .unwrap_or_else(|| default.sampler.clone()),
             steps: options.steps.unwrap_or(default.steps),
         }
+    }
+
+    /// Evaluations of the low band's network.
+    fn evaluations(&self, how: &SampleDefaults) -> Result<usize> {
+        let solver = crate::config::check_sample(how)?;
+        Ok(solver.evaluations(&self.bundle.config.edm.sigmas(how.steps)))
     }
 
     /// Pictures from a seed; [`Pipeline::sample`] without the trait.
@@ -181,7 +188,7 @@ impl Pipeline for Wmgm {
     fn plan(&self, options: &SampleOptions) -> Result<Plan> {
         no_class(options)?;
         let (config, how) = (&self.bundle.config, self.how(options));
-        let evaluations = crate::config::check_sample(&how)?.evaluations(how.steps);
+        let evaluations = self.evaluations(&how)?;
         let side = config.size >> config.levels;
         let folded = match side >> config.fold {
             same if same == side => String::new(),
@@ -197,6 +204,19 @@ impl Pipeline for Wmgm {
         })
     }
 
+    fn cost(&self, options: &SampleOptions) -> Result<Option<Cost>> {
+        let evaluations = self.evaluations(&self.how(options))?;
+        let config = &self.bundle.config;
+        let generator = &self.bundle.high.generator;
+        let details: u64 = (1..=config.levels)
+            .map(|level| generator.multiply_adds([config.size >> level; 2]))
+            .sum();
+        Ok(Some(Cost {
+            passes: evaluations + config.levels,
+            multiply_adds: evaluations as u64 * self.bundle.low.multiply_adds()? + details,
+        }))
+    }
+
     fn make(
         &self,
         options: &SampleOptions,
@@ -204,12 +224,14 @@ impl Pipeline for Wmgm {
         on_step: OnStep<'_>,
     ) -> Result<Tensor> {
         let how = self.how(options);
-        let low =
-            self.bundle
-                .low
-                .sample(&how, options.seed, indices, &self.device, &mut |i, _| {
-                    on_step(i + 1)
-                })?;
+        let low = self.bundle.low.sample(
+            &crate::config::check_sample(&how)?,
+            how.steps,
+            Draw::low(options.seed, indices),
+            None,
+            &self.device,
+            &mut |i, _| on_step(i + 1),
+        )?;
         let levels = self.bundle.config.levels;
         self.bundle
             .high
@@ -233,9 +255,9 @@ impl Pipeline for Wmgm {
         let estimate = RefCell::new(None);
         let mut shown = Vec::new();
         let made = low.sample_watched(
-            &how,
-            options.seed,
-            indices,
+            (&crate::config::check_sample(&how)?, how.steps),
+            Draw::low(options.seed, indices),
+            None,
             &self.device,
             &|clean| {
                 estimate.borrow_mut().get_or_insert_with(|| clean.clone());

@@ -21,7 +21,8 @@ const STRENGTH: u32 = 14;
 const LOW_NOISE: u32 = 15;
 
 /// Both networks and all that trains them.
-pub(super) struct High {
+pub(super) struct High<'a> {
+    config: &'a TrainConfig,
     g_params: Params,
     d_params: Params,
     buffers: Params,
@@ -52,8 +53,8 @@ impl Examples {
     }
 }
 
-impl High {
-    pub(super) fn new(cfg: &TrainConfig, device: &Device) -> Result<Self> {
+impl<'a> High<'a> {
+    pub(super) fn new(cfg: &'a TrainConfig, device: &Device) -> Result<Self> {
         let (h, o) = (&cfg.high, &cfg.high.optim);
         let (g_params, d_params, buffers) = (
             Params::new(cfg.seed),
@@ -71,6 +72,7 @@ impl High {
             weight_decay: o.weight_decay,
         };
         Ok(Self {
+            config: cfg,
             g_adam: AdamW::new(g_params.named(), adam(o.lr))?,
             d_adam: AdamW::new(d_params.named(), adam(h.discriminator_lr))?,
             ema: Ema::new(g_params.named(), o.ema)?,
@@ -93,7 +95,7 @@ impl High {
 
     /// Low band, details and noise of every level for the pictures of a step.
     fn examples(&self, run: &Run<'_>, step: u64) -> Result<Vec<Examples>> {
-        let cfg = run.config;
+        let cfg = self.config;
         let batch = cfg.high.optim.batch;
         let picks = run.batch(step, batch);
         let pyramids = run.data.pyramids(&picks, |i| {
@@ -144,6 +146,38 @@ impl High {
     }
 }
 
+impl High<'_> {
+    /// A step of the discriminator: its loss, and then what it says of the fakes, for the generator.
+    fn judge_and_learn(
+        &mut self,
+        examples: &[Examples],
+        fakes: &[Tensor],
+        schedule: f64,
+    ) -> Result<(Tensor, Tensor)> {
+        let mut losses = Vec::new();
+        for (i, (e, fake)) in examples.iter().zip(fakes).enumerate() {
+            // Real and fake in one batch; the power iterations advance once a step.
+            let low = Tensor::cat(&[&e.low, &e.low], 0)?;
+            let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
+            let levels = [&e.levels[..], &e.levels].concat();
+            let pass = if i == 0 { Pass::Refine } else { Pass::Train };
+            let judged = self.judge(&low, &high, &levels, pass)?;
+            let n = e.levels.len();
+            let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
+            losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
+        }
+        let d_loss = total(losses)?;
+        self.d_adam.config.lr = self.config.high.discriminator_lr * schedule;
+        self.d_adam.step(&d_loss.backward()?)?;
+        let mut adversarial = Vec::new();
+        for (e, fake) in examples.iter().zip(fakes) {
+            let judged = self.judge(&e.low, fake, &e.levels, Pass::Judge)?;
+            adversarial.push((hinge_generator(&judged)? * e.weight())?);
+        }
+        Ok((d_loss, total(adversarial)?))
+    }
+}
+
 /// Low bands with noise of a strength between 0 and `low_noise`, one per item.
 fn augmented(low: &Tensor, cfg: &TrainConfig, addresses: &[u64], step: u32) -> Result<Tensor> {
     if cfg.high.low_noise == 0.0 {
@@ -182,8 +216,10 @@ fn value(t: &Tensor) -> Result<f64> {
     Ok(t.to_dtype(DType::F64)?.to_scalar::<f64>()?)
 }
 
-impl Stage for High {
-    const NAME: &'static str = "high";
+impl Stage for High<'_> {
+    fn name(&self) -> &'static str {
+        "high"
+    }
 
     fn parts(&mut self) -> Vec<Part<'_>> {
         vec![
@@ -204,7 +240,7 @@ impl Stage for High {
     }
 
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
-        let cfg = &run.config.high;
+        let cfg = &self.config.high;
         let examples = self.examples(run, step)?;
         let fakes = examples
             .iter()
@@ -217,38 +253,33 @@ impl Stage for High {
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);
-        let mut losses = Vec::new();
-        for (i, (e, fake)) in examples.iter().zip(&fakes).enumerate() {
-            // Real and fake in one batch; the power iterations advance once a step.
-            let low = Tensor::cat(&[&e.low, &e.low], 0)?;
-            let high = Tensor::cat(&[&e.high, &fake.detach()], 0)?;
-            let levels = [&e.levels[..], &e.levels].concat();
-            let pass = if i == 0 { Pass::Refine } else { Pass::Train };
-            let judged = self.judge(&low, &high, &levels, pass)?;
-            let n = e.levels.len();
-            let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
-            losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
-        }
-        let d_loss = total(losses)?;
-        self.d_adam.config.lr = cfg.discriminator_lr * schedule;
-        self.d_adam.step(&d_loss.backward()?)?;
-
-        let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
+        let judged = match cfg.adversarial > 0.0 {
+            true => Some(self.judge_and_learn(&examples, &fakes, schedule)?),
+            false => None,
+        };
+        let mut distance = Vec::new();
         for (e, fake) in examples.iter().zip(&fakes) {
-            let judged = self.judge(&e.low, fake, &e.levels, Pass::Judge)?;
-            adversarial.push((hinge_generator(&judged)? * e.weight())?);
             distance.push((l1(fake, &e.high)? * e.weight())?);
         }
-        let (adversarial, distance) = (total(adversarial)?, total(distance)?);
-        let g_loss = (&adversarial + (&distance * cfg.l1)?)?;
+        let distance = total(distance)?;
+        let weighted = (&distance * cfg.l1)?;
+        let g_loss = match &judged {
+            Some((_, adversarial)) if cfg.adversarial == 1.0 => (adversarial + weighted)?,
+            Some((_, adversarial)) => ((adversarial * cfg.adversarial)? + weighted)?,
+            None => weighted,
+        };
         self.g_adam.config.lr = cfg.optim.lr * schedule;
         self.g_adam.step(&g_loss.backward()?)?;
         self.ema.update()?;
 
-        let (d, a, l) = (value(&d_loss)?, value(&adversarial)?, value(&distance)?);
+        let (d, a) = match &judged {
+            Some((d_loss, adversarial)) => (value(d_loss)?, value(adversarial)?),
+            None => (0.0, 0.0),
+        };
+        let l = value(&distance)?;
         if ![d, a, l].iter().all(|v| v.is_finite()) {
             return Err(Error::Diverged {
-                stage: "high",
+                stage: self.name(),
                 step,
                 what: "a loss",
             });
@@ -268,7 +299,7 @@ impl Stage for High {
     fn preview(&self, run: &Run<'_>) -> Result<RgbImage> {
         let vb = VarBuilder::from_tensors(self.weights()?, DType::F32, run.device);
         let model = HighModel {
-            generator: DetailGenerator::new(run.config.high.generator.clone(), vb)?,
+            generator: DetailGenerator::new(self.config.high.generator.clone(), vb)?,
             stats: run.data.stats.clone(),
             transform: run.data.transform.clone(),
         };
@@ -278,18 +309,16 @@ impl Stage for High {
         for &pick in &picks {
             pictures.push(run.data.set.picture(pick)?);
         }
-        let levels = run.config.levels;
-        let side = run.config.size >> levels;
+        let levels = self.config.levels;
+        let side = run.size >> levels;
         let mut low = Vec::new();
         for &pick in &picks {
-            let mut band = vec![0f32; 3 * side * side];
-            run.data.low_band(pick, false, &mut band);
-            low.extend(band);
+            low.extend(run.data.low_band(pick, false));
         }
         let low = Tensor::from_vec(low, (picks.len(), 3, side, side), run.device)?;
         let indices: Vec<u64> = (0..picks.len() as u64).collect();
-        let made = model.details(&low, levels, run.config.seed, &indices)?;
-        let size = run.config.size as u32;
+        let made = model.details(&low, levels, run.seed, &indices)?;
+        let size = run.size as u32;
         pictures.extend(picture::from_values(
             &made.flatten_all()?.to_vec1::<f32>()?,
             size,

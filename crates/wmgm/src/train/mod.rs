@@ -1,31 +1,34 @@
-//! Training from a folder of pictures: the low band's score network and the details' generator, each on its own.
+//! Training from a folder of pictures, network by network: WMGM's score network of the low band and generator of details,
+//! or the score networks of all bands (SGM and WSGM).
 
 mod checkpoint;
 mod data;
+mod diffusion;
 mod high;
-mod low;
 mod resume;
 pub(crate) mod run;
+mod start;
 
-use crate::bands::check_stats;
-use crate::bundle::{self, BundleConfig, Provenance};
-use crate::config::TrainConfig;
+use crate::bands::{check_band_stats, check_stats};
+use crate::bundle::{self, BundleConfig, ByBand, DiffusedBundle, Provenance, Trained, band_name};
+use crate::config::RunConfig;
 use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
 use crate::transform::Transform;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use nn_ops::{Precision, precision};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Which networks to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageChoice {
-    /// The low band's diffusion model.
+    /// The low band's diffusion model; of SGM, that of the pixels.
     Low,
-    /// The detail generator.
+    /// The detail generator; of WSGM, the diffusion models of all levels' details.
     High,
-    /// Both, one after the other.
+    /// All, one after the other.
     All,
 }
 
@@ -44,7 +47,7 @@ pub enum TrainEvent<'a> {
     Skipped(&'a Broken),
     /// A stage begins (or goes on) at a step.
     Stage {
-        /// low or high.
+        /// low, high, or of WSGM's details level1, level2, ...
         name: &'static str,
         /// Steps already done.
         from: u64,
@@ -60,7 +63,7 @@ pub enum TrainEvent<'a> {
     },
     /// All of a stage's state is on the disk.
     Saved {
-        /// low or high.
+        /// low, high, or of WSGM's details level1, level2, ...
         name: &'static str,
         /// Steps done.
         step: u64,
@@ -94,13 +97,13 @@ pub struct TrainOptions<'a> {
     pub init: Option<&'a Path>,
 }
 
-/// Trains as configured; ends with a bundle in `out/bundle` once both networks are done.
+/// Trains as configured; ends with a bundle in `out/bundle` once all networks are done.
 ///
 /// # Errors
 /// Bad configuration, data or folder; a folder that another process trains in, or whose run was begun with another
 /// network or other pictures; a diverging loss; [`Error::Cancelled`] after saving when asked to stop.
 pub fn train(
-    config: &TrainConfig,
+    config: &RunConfig,
     options: TrainOptions<'_>,
     device: &Device,
     progress: &dyn Progress,
@@ -110,16 +113,31 @@ pub fn train(
         path: "(configuration)".into(),
         reason,
     })?;
+    let stages = stages(config);
+    let chosen = |stage: &&str| match options.stage {
+        StageChoice::All => true,
+        StageChoice::Low => *stage == "low",
+        StageChoice::High => *stage != "low",
+    };
+    let chosen: Vec<&'static str> = stages.iter().copied().filter(|s| chosen(&s)).collect();
+    if chosen.is_empty() {
+        return Err(Error::Argument(
+            "stage high: a model of kind sgm has one network, that of its pixels; use low or all"
+                .into(),
+        ));
+    }
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
-    let _lock = resume::enter(config, &options)?;
+    let _lock = resume::enter(config, &chosen, &options)?;
     let start = match options.init {
-        Some(folder) => Some(start_from(config, folder, device)?),
+        Some(folder) => Some(start::read(config, folder, device)?),
         None => None,
     };
     let data = load(config, options.data, progress)?;
     resume::record(config, out, &data, start.as_ref())?;
     let run = run::Run {
-        config,
+        seed: config.seed(),
+        size: config.size(),
+        report: config.report(),
         data: &data,
         device,
         folder: out,
@@ -131,41 +149,13 @@ pub fn train(
         ));
     }
     precision::with(precision, || {
-        stages(&run, &options, start.as_ref(), progress)
-    })
-}
-
-/// Trains the networks asked for, and writes the bundle once both have a checkpoint.
-fn stages(
-    run: &run::Run<'_>,
-    options: &TrainOptions<'_>,
-    start: Option<&bundle::Start>,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let (config, device, out) = (run.config, run.device, run.folder);
-    if options.stage != StageChoice::High {
-        let mut low = low::Low::new(config, device)?;
-        run::train(
-            &mut low,
-            run,
-            config.low.optim.steps,
-            options.resume,
-            start.map(|s| &s.score),
-            progress,
-        )?;
-    }
-    if options.stage != StageChoice::Low {
-        let mut high = high::High::new(config, device)?;
-        run::train(
-            &mut high,
-            run,
-            config.high.optim.steps,
-            options.resume,
-            start.map(|s| &s.generator),
-            progress,
-        )?;
-    }
-    if run.checkpoint("low").exists() && run.checkpoint("high").exists() {
+        for name in chosen {
+            let weights = start.as_ref().and_then(|s| s.weights.get(name));
+            train_stage(config, name, &run, options.resume, weights, progress)?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    if stages.iter().all(|stage| run.checkpoint(stage).exists()) {
         let bundle = out.join("bundle");
         write_bundle(out, &bundle, bundle::Precision::F32)?;
         progress.event(TrainEvent::Bundle(&bundle));
@@ -173,33 +163,69 @@ fn stages(
     Ok(())
 }
 
-/// The bundle to start from, whose bands must mean what this run's do; the tensors' shapes are checked later.
-fn start_from(config: &TrainConfig, folder: &Path, device: &Device) -> Result<bundle::Start> {
-    let start = bundle::read_start(folder, device)?;
-    let theirs = &start.config;
-    let same = [
-        ("wavelet", &theirs.wavelet, &config.wavelet),
-        (
-            "levels",
-            &theirs.levels.to_string(),
-            &config.levels.to_string(),
-        ),
-        (
-            "fold",
-            &theirs.fold.to_string(),
-            &config.low.fold.to_string(),
-        ),
-    ];
-    match same.iter().find(|(_, theirs, ours)| theirs != ours) {
-        None => Ok(start),
-        Some((field, theirs, ours)) => Err(Error::Argument(format!(
-            "the bundle {} has {field} {theirs}, the configuration {ours}: its weights are for other bands; change the configuration or start without it",
-            folder.display()
-        ))),
+/// Trains one network of a run.
+fn train_stage(
+    config: &RunConfig,
+    name: &str,
+    run: &run::Run<'_>,
+    resume: bool,
+    weights: Option<&HashMap<String, Tensor>>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if let (RunConfig::Wmgm(c), "high") = (config, name) {
+        let mut high = high::High::new(c, run.device)?;
+        return run::train(
+            &mut high,
+            run,
+            c.high.optim.steps,
+            resume,
+            weights,
+            progress,
+        );
+    }
+    match bands(config)
+        .into_iter()
+        .find(|b| band_name(b.level) == name)
+    {
+        Some(band) => {
+            let mut low = diffusion::Diffusion::new(band, run.seed, run.device)?;
+            let steps = band.config.optim.steps;
+            run::train(&mut low, run, steps, resume, weights, progress)
+        }
+        None => Ok(()),
     }
 }
 
-fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<data::TrainData> {
+/// The names of a run's stages in their order.
+pub(crate) fn stages(config: &RunConfig) -> Vec<&'static str> {
+    match config {
+        RunConfig::Wmgm(_) => vec!["low", "high"],
+        RunConfig::Diffused(c) => c.bands().map(|(level, _)| band_name(level)).collect(),
+    }
+}
+
+/// The bands of a run that are diffused.
+fn bands(config: &RunConfig) -> Vec<diffusion::Band<'_>> {
+    match config {
+        RunConfig::Wmgm(c) => vec![diffusion::Band {
+            level: None,
+            side: c.size >> c.levels,
+            config: &c.low,
+            sample: &c.sample,
+        }],
+        RunConfig::Diffused(c) => {
+            let band = |(level, config)| diffusion::Band {
+                level,
+                side: c.side(level),
+                config,
+                sample: &c.sample,
+            };
+            c.bands().map(band).collect()
+        }
+    }
+}
+
+fn load(config: &RunConfig, folder: &Path, progress: &dyn Progress) -> Result<data::TrainData> {
     let watch = |p: LoadProgress| {
         progress.event(TrainEvent::Loading {
             done: p.done,
@@ -210,38 +236,71 @@ fn load(config: &TrainConfig, folder: &Path, progress: &dyn Progress) -> Result<
             false => ControlFlow::Continue(()),
         }
     };
-    let (set, broken) =
-        PictureSet::load(folder, config.size as u32, &LoadOptions::default(), &watch)?;
+    let (set, broken) = PictureSet::load(
+        folder,
+        config.size() as u32,
+        &LoadOptions::default(),
+        &watch,
+    )?;
     for broken in &broken {
         progress.event(TrainEvent::Skipped(broken));
     }
-    let data = data::TrainData::new(set, config.levels, Transform::new(&config.wavelet)?)?;
-    for stats in &data.stats {
-        check_stats(stats)
-            .map_err(|e| Error::Argument(format!("the pictures in {}: {e}", folder.display())))?;
-    }
+    let (levels, wavelet) = config.wavelet();
+    let data = data::TrainData::new(set, levels, Transform::new(wavelet)?)?;
+    let pixels = data
+        .pixels
+        .iter()
+        .map(|s| check_band_stats("the pixels", s));
+    let mut checks = pixels.chain(data.stats.iter().map(check_stats));
+    checks
+        .try_for_each(|check| check)
+        .map_err(|e| Error::Argument(format!("the pictures in {}: {e}", folder.display())))?;
     Ok(data)
 }
 
 /// Writes the averaged weights of a run's checkpoints as a bundle.
 ///
 /// # Errors
-/// A run without both checkpoints, or one whose tensors do not fit its configuration.
+/// A run without the checkpoints of all its networks, or one whose tensors do not fit its configuration.
 pub fn write_bundle(run: &Path, out: &Path, precision: bundle::Precision) -> Result<()> {
-    let config = TrainConfig::read(&run.join("config.toml"))?;
+    let config = RunConfig::read(&run.join("config.toml"))?;
     let info = resume::RunInfo::read(run)?;
-    let (score, low_steps) = checkpoint::averages(&run::checkpoint_path(run, "low"))?;
-    let (generator, high_steps) = checkpoint::averages(&run::checkpoint_path(run, "high"))?;
-    let provenance = Provenance {
-        seed: config.seed,
-        pictures: info.pictures,
-        data_fingerprint: info.fingerprint,
-        low_steps,
-        low_batch: config.low.optim.batch,
-        high_steps,
-        high_batch: config.high.optim.batch,
-        init: info.init,
-    };
-    let bundle = BundleConfig::new(&config, info.levels, provenance);
-    bundle::write(out, &bundle, score, generator, precision)
+    let averages = |stage: &str| checkpoint::averages(&run::checkpoint_path(run, stage));
+    match config {
+        RunConfig::Wmgm(config) => {
+            let (score, low_steps) = averages("low")?;
+            let (generator, high_steps) = averages("high")?;
+            let provenance = Provenance {
+                seed: config.seed,
+                pictures: info.pictures,
+                data_fingerprint: info.fingerprint,
+                low_steps,
+                low_batch: config.low.optim.batch,
+                high_steps,
+                high_batch: config.high.optim.batch,
+                init: info.init,
+            };
+            let bundle = BundleConfig::new(&config, info.levels, provenance);
+            bundle::write(out, &bundle, score, generator, precision)
+        }
+        RunConfig::Diffused(config) => {
+            let (mut networks, mut steps) = (ByBand::new(), Vec::new());
+            for (level, _) in config.bands() {
+                let name = band_name(level);
+                let (tensors, done) = averages(name)?;
+                networks.insert(name, tensors);
+                steps.push(done);
+            }
+            let trained = Trained {
+                pixels: info.pixels,
+                bands: info.levels,
+                pictures: info.pictures,
+                data_fingerprint: info.fingerprint,
+                init: info.init,
+                steps,
+            };
+            let bundle = DiffusedBundle::new(&config, trained);
+            bundle::write_diffused(out, &bundle, networks, precision)
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! A run's folder: one run and one process at a time, and what a resumed run must have in common with its beginning.
 
+use super::TrainOptions;
 use super::data::TrainData;
 use super::run::checkpoint_path;
-use super::{StageChoice, TrainOptions};
-use crate::bundle::{Init, Start};
-use crate::config::TrainConfig;
+use super::start::Start;
+use crate::bundle::Init;
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, remove_stale, write_atomic};
 use std::fs::{File, TryLockError};
@@ -16,30 +17,64 @@ const BANDS: &str = "bands.json";
 
 /// What may change while a run is interrupted: lengths, paces, reports and names, but nothing that says what the tensors
 /// of a checkpoint are or mean. A trailing dot stands for all fields below.
-const FREE: [&str; 18] = [
+const FREE: [&str; 6] = [
     "name",
     "precision",
     "licence",
     "attribution",
     "sample.",
     "report.",
-    "low.optim.",
-    "low.unet.dropout",
-    "low.edm.p_mean",
-    "low.edm.p_std",
-    "low.edm.sigma_min",
-    "low.edm.sigma_max",
-    "low.edm.rho",
-    "high.optim.",
-    "high.discriminator_lr",
-    "high.l1",
-    "high.crop",
-    "high.low_noise",
 ];
+/// The same below a diffusion.
+const FREE_DIFFUSION: [&str; 7] = [
+    "optim.",
+    "unet.dropout",
+    "edm.p_mean",
+    "edm.p_std",
+    "edm.sigma_min",
+    "edm.sigma_max",
+    "edm.rho",
+];
+/// The same below the details' generator.
+const FREE_HIGH: [&str; 6] = [
+    "optim.",
+    "discriminator_lr",
+    "l1",
+    "adversarial",
+    "crop",
+    "low_noise",
+];
+
+/// The stage that a field belongs to, if it is of one alone, and whether it may change.
+fn place(field: &str) -> (Option<String>, bool) {
+    let among = |free: &[&str], field: &str| {
+        free.iter().any(|f| match f.ends_with('.') {
+            true => field.starts_with(f),
+            false => field == *f,
+        })
+    };
+    if let Some(below) = field.strip_prefix("high.") {
+        return (Some("high".into()), among(&FREE_HIGH, below));
+    }
+    if let Some(below) = field.strip_prefix("low.") {
+        return (Some("low".into()), among(&FREE_DIFFUSION, below));
+    }
+    match field
+        .strip_prefix("details.")
+        .and_then(|f| f.split_once('.'))
+    {
+        Some((level, below)) => (Some(format!("level{level}")), among(&FREE_DIFFUSION, below)),
+        None => (None, among(&FREE, field)),
+    }
+}
 
 /// Claims the folder for this process and checks that the run can begin or go on there. Keep what is returned until the
 /// end of the run: it is the claim.
-pub(super) fn enter(config: &TrainConfig, options: &TrainOptions<'_>) -> Result<File> {
+pub(super) fn enter(
+    config: &RunConfig,
+    chosen: &[&str],
+    options: &TrainOptions<'_>,
+) -> Result<File> {
     let out = options.out;
     let lock_path = out.join(".lock");
     let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
@@ -55,12 +90,7 @@ pub(super) fn enter(config: &TrainConfig, options: &TrainOptions<'_>) -> Result<
         Err(TryLockError::Error(_)) => {}
     }
     remove_stale(out)?; // what a killed process left half-written
-    let stages: &[&str] = match options.stage {
-        StageChoice::Low => &["low"],
-        StageChoice::High => &["high"],
-        StageChoice::All => &["low", "high"],
-    };
-    for stage in stages {
+    for stage in chosen {
         let path = checkpoint_path(out, stage);
         if path.exists() && !options.resume {
             return Err(Error::Argument(format!(
@@ -77,37 +107,43 @@ fn has_checkpoint(out: &Path, stage: &str) -> bool {
     checkpoint_path(out, stage).exists()
 }
 
+/// Whether the folder has a checkpoint of any stage, those of other kinds of runs included.
+fn is_begun(out: &Path) -> Result<bool> {
+    let end = checkpoint_path(Path::new(""), "");
+    let end = end.to_string_lossy();
+    for entry in std::fs::read_dir(out).map_err(|e| Error::io("read", out, e))? {
+        let entry = entry.map_err(|e| Error::io("read", out, e))?;
+        if entry.file_name().to_string_lossy().ends_with(&*end) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether every checkpoint in the folder was made with this configuration, as far as it matters.
-fn check_config(config: &TrainConfig, out: &Path) -> Result<()> {
-    let (low, high) = (has_checkpoint(out, "low"), has_checkpoint(out, "high"));
-    if !low && !high {
+fn check_config(config: &RunConfig, out: &Path) -> Result<()> {
+    let path = out.join(CONFIG);
+    if !is_begun(out)? {
         return Ok(());
     }
-    let old = TrainConfig::read(&out.join(CONFIG))?;
+    let old = RunConfig::read(&path)?;
     let mut differing = Vec::new();
-    differences("", &value(&old)?, &value(config)?, &mut differing);
+    differences("", &old.value()?, &config.value()?, &mut differing);
     let bound = |field: &str| {
-        let free = FREE.iter().any(|f| match f.ends_with('.') {
-            true => field.starts_with(f),
-            false => field == *f,
-        });
-        let of_other_stage =
-            (field.starts_with("low.") && !low) || (field.starts_with("high.") && !high);
-        !free && !of_other_stage
+        let (stage, free) = place(field);
+        !free && stage.is_none_or(|stage| has_checkpoint(out, &stage))
     };
-    match differing.iter().find(|(field, ..)| bound(field)) {
+    // Another kind has other fields: it says more than they do.
+    let first = differing.iter().find(|(field, ..)| field == "kind");
+    match first.or_else(|| differing.iter().find(|(field, ..)| bound(field))) {
         None => Ok(()),
         Some((field, was, is)) => Err(Error::Config {
-            path: out.join(CONFIG),
+            path,
             reason: format!(
                 "this run was begun with {field} = {was}, but now it is {is}: its checkpoints do not fit; put it back or name another folder"
             ),
         }),
     }
-}
-
-fn value(config: &TrainConfig) -> Result<toml::Value> {
-    toml::Value::try_from(config).map_err(|e| Error::Argument(e.to_string()))
 }
 
 /// Fields that differ, with both values in words.
@@ -128,6 +164,13 @@ fn differences(
             let (a, b) = (a.get(name), b.get(name));
             differences(&path, a.unwrap_or(&absent), b.unwrap_or(&absent), out);
         }
+    } else if let (toml::Value::Array(a), toml::Value::Array(b)) = (old, new)
+        && a.len() == b.len()
+        && a.iter().all(toml::Value::is_table)
+    {
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            differences(&format!("{field}.{}", i + 1), a, b, out);
+        }
     } else if old != new {
         out.push((field.to_owned(), old.to_string(), new.to_string()));
     }
@@ -139,6 +182,8 @@ pub(super) struct RunInfo {
     pub pictures: usize,
     pub fingerprint: String,
     pub levels: Vec<crate::bands::LevelStats>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<crate::bands::BandStats>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
 }
@@ -155,7 +200,7 @@ impl RunInfo {
 
 /// Writes down configuration and bands, after checking that checkpoints in the folder have seen the same pictures.
 pub(super) fn record(
-    config: &TrainConfig,
+    config: &RunConfig,
     out: &Path,
     data: &TrainData,
     start: Option<&Start>,
@@ -164,14 +209,10 @@ pub(super) fn record(
         pictures: data.set.len(),
         fingerprint: format!("{:016x}", data.set.fingerprint()),
         levels: data.stats.clone(),
-        init: start.map(|Start { config, .. }| Init {
-            name: config.name.clone(),
-            low_steps: config.provenance.low_steps,
-            high_steps: config.provenance.high_steps,
-            data_fingerprint: config.provenance.data_fingerprint.clone(),
-        }),
+        pixels: data.pixels,
+        init: start.map(|start| start.init.clone()),
     };
-    if has_checkpoint(out, "low") || has_checkpoint(out, "high") {
+    if is_begun(out)? {
         let old = RunInfo::read(out)?;
         if old.fingerprint != info.fingerprint {
             return Err(Error::Argument(format!(
@@ -186,7 +227,7 @@ pub(super) fn record(
         // A run goes on under the name it began with.
         info.init = info.init.or(old.init);
     }
-    let text = toml::to_string(config).map_err(|e| Error::Argument(e.to_string()))?;
+    let text = toml::to_string(&config.value()?).map_err(|e| Error::Argument(e.to_string()))?;
     write_atomic(out.join(CONFIG), |w| w.write_all(text.as_bytes()))?;
     let text = serde_json::to_vec_pretty(&info).map_err(|e| Error::Argument(e.to_string()))?;
     write_atomic(out.join(BANDS), |w| w.write_all(&text))?;

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Part};
 use super::data::TrainData;
 use super::{Progress, TrainEvent};
-use crate::config::TrainConfig;
+use crate::config::ReportConfig;
 use crate::error::{Error, Result};
 use crate::picture::RgbImage;
 use candle_core::{Device, Tensor};
@@ -15,7 +15,11 @@ use std::time::Instant;
 
 /// What the steps of a run share.
 pub(super) struct Run<'a> {
-    pub config: &'a TrainConfig,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Side of the pictures.
+    pub size: usize,
+    pub report: &'a ReportConfig,
     pub data: &'a TrainData,
     pub device: &'a Device,
     pub folder: &'a Path,
@@ -32,7 +36,7 @@ impl Run<'_> {
             .map(|at| {
                 if at / len != epoch {
                     epoch = at / len;
-                    order = noise::permutation(self.config.seed, epoch as u32, len as usize);
+                    order = noise::permutation(self.seed, epoch as u32, len as usize);
                 }
                 order[(at % len) as usize] as usize
             })
@@ -51,7 +55,8 @@ pub(crate) fn checkpoint_path(folder: &Path, stage: &str) -> PathBuf {
 
 /// A network in training.
 pub(super) trait Stage {
-    const NAME: &'static str;
+    /// What its checkpoint, metrics and previews are named by.
+    fn name(&self) -> &'static str;
     /// Everything a checkpoint must hold.
     fn parts(&mut self) -> Vec<Part<'_>>;
     /// Takes the weights of a finished model in place of the random ones; optimisers and averages start anew.
@@ -73,7 +78,8 @@ pub(super) fn train<S: Stage>(
     start: Option<&HashMap<String, Tensor>>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let path = run.checkpoint(S::NAME);
+    let name = stage.name();
+    let path = run.checkpoint(name);
     let mut step = 0;
     if resume && path.exists() {
         step = checkpoint::load(&path, &mut stage.parts())?;
@@ -84,10 +90,10 @@ pub(super) fn train<S: Stage>(
             ))
         })?;
     }
-    let mut metrics = Metrics::open(&run.folder.join(format!("{}.metrics.jsonl", S::NAME)), step)?;
-    let report = &run.config.report;
+    let mut metrics = Metrics::open(&run.folder.join(format!("{name}.metrics.jsonl")), step)?;
+    let report = run.report;
     progress.event(TrainEvent::Stage {
-        name: S::NAME,
+        name,
         from: step,
         steps,
     });
@@ -95,10 +101,7 @@ pub(super) fn train<S: Stage>(
     let mut saved = step;
     let save = |stage: &mut S, step| {
         checkpoint::save(&path, step, &stage.parts())?;
-        progress.event(TrainEvent::Saved {
-            name: S::NAME,
-            step,
-        });
+        progress.event(TrainEvent::Saved { name, step });
         Ok::<_, Error>(step)
     };
     while step < steps {
@@ -115,10 +118,10 @@ pub(super) fn train<S: Stage>(
             values: &values,
         });
         if step.is_multiple_of(report.log_every) || step == steps {
-            metrics.write(S::NAME, step, began.elapsed().as_secs_f64(), &values)?;
+            metrics.write(name, step, began.elapsed().as_secs_f64(), &values)?;
         }
         if step.is_multiple_of(report.preview_every) || step == steps {
-            let sheet = run.folder.join(format!("{}-{step:07}.png", S::NAME));
+            let sheet = run.folder.join(format!("{name}-{step:07}.png"));
             crate::picture::save_png(sheet, &stage.preview(run)?)?;
         }
         if step.is_multiple_of(report.checkpoint_every) || step == steps {

@@ -5,6 +5,7 @@ use candle_core::Device;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use wmgm::config::RunConfig;
 use wmgm::pipeline::SampleEvent;
 use wmgm::train::{Progress, StageChoice, TrainEvent, TrainOptions, train};
 use wmgm::{Error, SampleOptions, Wmgm};
@@ -167,7 +168,7 @@ impl Progress for Watcher {
 fn training_tells_and_can_be_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let pictures = write_pictures(folder.path(), 2);
-    let config = toml::from_str(TINY).unwrap();
+    let config = RunConfig::parse(TINY).unwrap();
     let run = |stop_at, resume| {
         let watcher = Watcher {
             seen: Mutex::default(),

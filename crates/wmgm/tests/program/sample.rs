@@ -57,7 +57,7 @@ fn a_picture_does_not_depend_on_its_company() {
 fn every_sampler_keeps_the_promise_and_differs() {
     let folder = tiny_bundle();
     let mut made = Vec::new();
-    for sampler in wmgm::model::Sampler::NAMES {
+    for sampler in wmgm::model::SAMPLERS {
         let one = files(
             folder.path(),
             "1",

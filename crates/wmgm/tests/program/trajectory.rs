@@ -61,7 +61,7 @@ fn every_sampler_shows_every_step_and_batches_do_not_matter() {
     let folder = tiny_bundle();
     let at = folder.path();
     let mut made = Vec::new();
-    for sampler in wmgm::model::Sampler::NAMES {
+    for sampler in wmgm::model::SAMPLERS {
         let common = ["one.png", "--count", "3", "--sampler", sampler];
         draw(at, &[&common[..], &["--batch", "1"]].concat());
         let one = std::fs::read(at.join("one.png")).unwrap();

@@ -1,0 +1,103 @@
+//! `wmgm compare`.
+
+use super::device::DeviceArgs;
+use super::progress::{TrainBars, stop_flag};
+use super::say::{say, warn};
+use std::path::PathBuf;
+use wmgm::compare::{CompareConfig, CompareEvent, StageWork, Watcher, compare, training_work};
+use wmgm::error::Result;
+use wmgm::train::{Progress, TrainEvent};
+
+/// Train models with equal work and compare their pictures.
+///
+/// Each model of the configuration is trained at the same number of multiply-adds, unless that is done already; then its
+/// pictures are judged at equal numbers of network passes, the generator's included. Ctrl-C and SIGTERM save and stop, with
+/// exit code 130; the same command goes on, also after a crash. OUT then has results.json, timings.json, results.md, plots
+/// and sheets. Without folders it tells what would be trained, and how much work that is.
+#[derive(Debug, clap::Args)]
+pub struct CompareArgs {
+    /// Configuration (TOML); the training configurations it names are beside it.
+    config: PathBuf,
+    /// Folder of pictures to train on and to compare with, searched with its subfolders.
+    #[arg(long, value_name = "DIR", requires = "out")]
+    data: Option<PathBuf>,
+    /// Folder of the comparison.
+    #[arg(long, value_name = "DIR", requires = "data")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl CompareArgs {
+    pub fn run(self) -> Result<()> {
+        let config = CompareConfig::read(&self.config)?;
+        let (Some(data), Some(out)) = (&self.data, &self.out) else {
+            return say(&plan(&config)?);
+        };
+        let device = self.device.open()?;
+        let watch = Watch(TrainBars::new(stop_flag()));
+        let results = compare(&config, data, out, &device, &watch)?;
+        say(&format!(
+            "compared  {} models at {} points\nwritten   {}\n",
+            results.models.len(),
+            results.models.iter().map(|m| m.points.len()).sum::<usize>(),
+            out.join("results.md").display()
+        ))
+    }
+}
+
+/// Every model's stages and their work.
+fn plan(config: &CompareConfig) -> Result<String> {
+    let mut text = String::new();
+    let mut all = 0;
+    for planned in config.plan()? {
+        let work = training_work(&planned.run)?;
+        let total: u64 = work.iter().map(StageWork::total).sum();
+        all += total;
+        let stages: Vec<String> = (work.iter())
+            .map(|w| format!("{} {} steps of {:.3e}", w.stage, w.steps, w.step as f64))
+            .collect();
+        text += &format!(
+            "{:<20} {:.3e} multiply-adds: {}\n",
+            planned.model.name,
+            total as f64,
+            stages.join(", ")
+        );
+    }
+    Ok(text
+        + &format!(
+            "{:<20} {:.3e} multiply-adds of training\n",
+            "all", all as f64
+        ))
+}
+
+/// Bars of training, and a line for every model and point.
+struct Watch(TrainBars);
+
+impl Progress for Watch {
+    fn event(&self, event: TrainEvent<'_>) {
+        self.0.event(event);
+    }
+
+    fn stop(&self) -> bool {
+        self.0.stop()
+    }
+}
+
+impl Watcher for Watch {
+    fn compare(&self, event: CompareEvent<'_>) {
+        match event {
+            CompareEvent::Model(name) => warn(&format!("model {name}")),
+            CompareEvent::Point {
+                model,
+                number,
+                of,
+                there,
+            } => {
+                let there = if there { ", there already" } else { "" };
+                warn(&format!("{model}: point {number} of {of}{there}"));
+            }
+            _ => {}
+        }
+    }
+}

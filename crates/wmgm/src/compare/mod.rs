@@ -1,0 +1,140 @@
+//! Models trained with equal work, and what their pictures are worth at equal numbers of network passes.
+//!
+//! A comparison is a folder: each model's run in `NAME/`, each point of a curve in `points/`, a file each, written whole. What is
+//! there and belongs to the same configuration and pictures is not made again, so a comparison can be stopped and killed at
+//! will. The report is made of these files: `results.json`, which the same configuration and pictures give again to the last
+//! digit, `timings.json`, which no two machines share, plots, sheets and `results.md`.
+
+mod budget;
+mod config;
+mod measure;
+mod point;
+mod report;
+
+pub use budget::{StageWork, training_work};
+pub use config::{CompareConfig, ModelConfig, Planned};
+pub use measure::{BandDistance, Measure};
+pub use point::{Point, PointKey, Timing};
+pub use report::{Entry, Results, Timings};
+
+use crate::data::{LoadOptions, PictureSet, quiet};
+use crate::error::{Error, Result};
+use crate::pipeline::Model;
+use crate::train::{Progress, StageChoice, TrainOptions, train};
+use candle_core::Device;
+use std::fs::File;
+use std::path::Path;
+
+/// What a comparison tells whoever watches, beside the events of training.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CompareEvent<'a> {
+    /// A model is trained, or is there already.
+    Model(&'a str),
+    /// A point is made: its number from 1, and how many there are of this model.
+    Point {
+        /// The model.
+        model: &'a str,
+        /// From 1.
+        number: usize,
+        /// Of so many.
+        of: usize,
+        /// Whether it was there already.
+        there: bool,
+    },
+}
+
+/// Who watches a comparison, and may stop it.
+pub trait Watcher: Progress {
+    /// Something happened.
+    fn compare(&self, event: CompareEvent<'_>);
+}
+
+/// Trains what is missing, makes the points that are missing, and writes the report.
+///
+/// # Errors
+/// Bad configuration, data or folder; errors of training and sampling; [`Error::Cancelled`] when asked to stop, after which
+/// the same call goes on.
+pub fn compare(
+    config: &CompareConfig,
+    data: &Path,
+    out: &Path,
+    device: &Device,
+    watcher: &dyn Watcher,
+) -> Result<Results> {
+    let points = out.join("points");
+    std::fs::create_dir_all(&points).map_err(|e| Error::io("create", &points, e))?;
+    let _lock = lock(out)?;
+    for folder in [out, &points] {
+        crate::files::remove_stale(folder)?;
+    }
+    let planned = config.plan()?;
+    let size = planned.first().map_or(0, |p| p.run.size());
+    let (set, _) = PictureSet::load(data, size as u32, &LoadOptions::default(), &quiet)?;
+    let measures: Vec<Box<dyn Measure>> = vec![Box::new(BandDistance::new(&set)?)];
+    let mut entries = Vec::new();
+    for plan in &planned {
+        watcher.compare(CompareEvent::Model(&plan.model.name));
+        let run = out.join(&plan.model.name);
+        let bundle = run.join("bundle");
+        let text = plan.text()?;
+        if !point::is_trained(&run, &text, &set) {
+            point::check_begun(&run, &text)?;
+            let options = TrainOptions {
+                data,
+                out: &run,
+                stage: StageChoice::All,
+                resume: true,
+                init: None,
+            };
+            train(&plan.run, options, device, watcher)?;
+            point::mark_trained(&run, &text, &set)?;
+        }
+        let model = Model::open(&bundle, device)?;
+        let keys = point::keys(config, plan, &model, &text, &set)?;
+        let mut made = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            let there = point::read(&points, key);
+            watcher.compare(CompareEvent::Point {
+                model: &plan.model.name,
+                number: i + 1,
+                of: keys.len(),
+                there: there.is_some(),
+            });
+            made.push(match there {
+                Some(point) => point,
+                None => {
+                    let stop = || watcher.stop();
+                    let point = point::make(config, key, &model, &measures, &stop)?;
+                    point::write(&points, key, &point)?;
+                    point
+                }
+            });
+            if watcher.stop() {
+                return Err(Error::Cancelled);
+            }
+        }
+        let sheet = point::sheet(config, &model, &keys, &|| watcher.stop())?;
+        entries.push(report::Made {
+            entry: report::entry(plan, &model, &made)?,
+            seconds: point::training_seconds(&run, &plan.stages())?,
+            timings: made.iter().map(|p| (p.key.clone(), p.timing)).collect(),
+            sheet,
+        });
+    }
+    report::write(config, &set, &measures, entries, out)
+}
+
+/// The claim of one process on the folder.
+fn lock(out: &Path) -> Result<File> {
+    let path = out.join(".lock");
+    let lock = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+    match lock.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Argument(format!(
+            "another process is comparing in {}; wait for it or name another folder",
+            out.display()
+        ))),
+        // Some network file systems know no locks; the user then has to take care.
+        _ => Ok(lock),
+    }
+}

@@ -1,0 +1,375 @@
+//! What a comparison leaves for readers: JSON, Markdown, plots, sheets.
+
+use super::budget::{StageWork, training_work};
+use super::config::Planned;
+use super::point::{Point, PointKey, Timing, write_json};
+use super::{CompareConfig, Measure};
+use crate::data::PictureSet;
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::picture::{self, RgbImage};
+use crate::pipeline::{Cost, Model};
+use charts::{Axis, Chart, Curve, Legend};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+/// `results.json`: the same for the same configuration and pictures, to the last digit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// The comparison's name.
+    pub name: String,
+    /// Training and reference pictures.
+    pub reference: usize,
+    /// A hash of their pixels.
+    pub fingerprint: String,
+    /// Pictures of every point.
+    pub pictures: u64,
+    /// The measures' names.
+    pub measures: Vec<String>,
+    /// Every model.
+    pub models: Vec<Entry>,
+}
+
+/// One model in the results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Whether it is an ablation.
+    pub ablation: bool,
+    /// Parameters of the networks that sampling uses.
+    pub parameters: usize,
+    /// The work of its training.
+    pub training: Vec<StageWork>,
+    /// Its curves, point by point.
+    pub points: Vec<Summary>,
+}
+
+/// One point of a curve, over all seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The sampler.
+    pub sampler: String,
+    /// Its steps.
+    pub steps: usize,
+    /// Passes allowed.
+    pub allowed: usize,
+    /// What a picture costs.
+    pub cost: Cost,
+    /// Distances of each seed in the configuration's order, by measure.
+    pub distances: BTreeMap<String, Vec<f64>>,
+}
+
+impl Summary {
+    /// Mean and spread (the largest less the smallest) over seeds.
+    fn of(&self, measure: &str) -> Option<(f64, f64)> {
+        let all = self.distances.get(measure)?;
+        let mean = all.iter().sum::<f64>() / all.len().max(1) as f64;
+        let ends = all
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+        Some((mean, ends.1 - ends.0))
+    }
+}
+
+/// `timings.json`: what this machine took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Seconds of training by model.
+    pub training: BTreeMap<String, f64>,
+    /// Sampling: model, sampler, passes, seed, and what it took.
+    pub points: Vec<(String, String, usize, u64, Timing)>,
+}
+
+/// A model with all that is told of it.
+pub(super) struct Made {
+    pub entry: Entry,
+    /// Of training.
+    pub seconds: f64,
+    pub timings: Vec<(PointKey, Timing)>,
+    pub sheet: Vec<RgbImage>,
+}
+
+impl Made {
+    /// Mean seconds per picture and the largest peak of memory at a point.
+    fn timing(&self, at: &Summary) -> Option<(f64, Option<u64>)> {
+        let mine = self.timings.iter();
+        let mine = mine.filter(|(k, _)| k.sampler == at.sampler && k.steps == at.steps);
+        let mine: Vec<Timing> = mine.map(|(_, t)| *t).collect();
+        let mean = mine.iter().map(|t| t.seconds).sum::<f64>() / mine.len() as f64;
+        let peak = mine.iter().map(|t| t.peak_bytes).max().flatten();
+        (!mine.is_empty()).then_some((mean, peak))
+    }
+}
+
+pub(super) fn entry(plan: &Planned, model: &Model, points: &[Point]) -> Result<Entry> {
+    let mut summaries: Vec<Summary> = Vec::new();
+    for point in points {
+        let k = &point.key;
+        let same = |s: &&mut Summary| s.sampler == k.sampler && s.allowed == k.allowed;
+        let summary = match summaries.iter_mut().find(same) {
+            Some(summary) => summary,
+            None => {
+                summaries.push(Summary {
+                    sampler: k.sampler.clone(),
+                    steps: k.steps,
+                    allowed: k.allowed,
+                    cost: k.cost,
+                    distances: BTreeMap::new(),
+                });
+                let last = summaries.len() - 1;
+                &mut summaries[last]
+            }
+        };
+        for (name, value) in &point.distances {
+            summary
+                .distances
+                .entry(name.clone())
+                .or_default()
+                .push(*value);
+        }
+    }
+    Ok(Entry {
+        name: plan.model.name.clone(),
+        ablation: plan.model.ablation,
+        parameters: model.parameters(),
+        training: training_work(&plan.run)?,
+        points: summaries,
+    })
+}
+
+pub(super) fn write(
+    config: &CompareConfig,
+    set: &PictureSet,
+    measures: &[Box<dyn Measure>],
+    made: Vec<Made>,
+    out: &Path,
+) -> Result<Results> {
+    let results = Results {
+        name: config.name.clone(),
+        reference: set.len(),
+        fingerprint: format!("{:016x}", set.fingerprint()),
+        pictures: config.pictures,
+        measures: measures.iter().map(|m| m.name().to_owned()).collect(),
+        models: made.iter().map(|m| m.entry.clone()).collect(),
+    };
+    let line = |m: &Made| {
+        let points = m.timings.iter().map(|(k, t)| {
+            let (model, sampler) = (k.model.clone(), k.sampler.clone());
+            (model, sampler, k.cost.passes, k.seed, *t)
+        });
+        points.collect::<Vec<_>>()
+    };
+    let timings = Timings {
+        training: made
+            .iter()
+            .map(|m| (m.entry.name.clone(), m.seconds))
+            .collect(),
+        points: made.iter().flat_map(line).collect(),
+    };
+    for measure in &results.measures {
+        let file = format!("curves-{}.png", measure.replace(' ', "-"));
+        let bytes = curves(&made, measure).map_err(|e| Error::Argument(e.to_string()))?;
+        write_atomic(out.join(file), |w| w.write_all(&bytes))?;
+    }
+    for ablation in [false, true] {
+        let rows = made.iter().filter(|m| m.entry.ablation == ablation);
+        let pictures: Vec<RgbImage> = rows.flat_map(|m| m.sheet.iter().cloned()).collect();
+        if pictures.is_empty() {
+            continue;
+        }
+        let columns = (config.pictures.min(8)) as usize;
+        let layout = picture::Layout {
+            columns: Some(columns),
+            ..Default::default()
+        };
+        let name = if ablation {
+            "ablations.png"
+        } else {
+            "pictures.png"
+        };
+        picture::save_png(out.join(name), &picture::sheet(&pictures, layout)?)?;
+    }
+    let text = markdown(config, &results, &made).map_err(|e| Error::Argument(e.to_string()))?;
+    write_atomic(out.join("results.md"), |w| w.write_all(text.as_bytes()))?;
+    write_json(&out.join("timings.json"), &timings)?;
+    // Last: where it is, all is.
+    write_json(&out.join("results.json"), &results)?;
+    Ok(results)
+}
+
+/// The distance against passes, multiply-adds and seconds (the paper's Fig. 4), a curve for each model and sampler.
+fn curves(made: &[Made], measure: &str) -> std::result::Result<Vec<u8>, charts::ChartError> {
+    let axes: [(&str, &dyn Fn(&Made, &Summary) -> Option<f64>); 3] = [
+        ("network passes per picture", &|_, s| {
+            Some(s.cost.passes as f64)
+        }),
+        ("multiply-adds per picture", &|_, s| {
+            Some(s.cost.multiply_adds as f64)
+        }),
+        ("seconds per picture", &|m, s| m.timing(s).map(|t| t.0)),
+    ];
+    let charts = axes.map(|(label, x)| {
+        let mut curves: Vec<Curve> = Vec::new();
+        for m in made.iter().filter(|m| !m.entry.ablation) {
+            for s in &m.entry.points {
+                let name = format!("{}, {}", m.entry.name, s.sampler);
+                let (Some(x), Some((y, _))) = (x(m, s), s.of(measure)) else {
+                    continue;
+                };
+                match curves.iter_mut().find(|c| c.name == name) {
+                    Some(curve) => curve.points.push((x, y)),
+                    None => curves.push(Curve {
+                        name,
+                        points: vec![(x, y)],
+                        ..Curve::default()
+                    }),
+                }
+            }
+        }
+        Chart {
+            title: format!("{measure} at equal training"),
+            x: Axis::log(label),
+            y: Axis::linear(measure),
+            curves,
+            legend: Legend::UpperRight,
+        }
+    });
+    charts::png(&charts, 3)
+}
+
+fn markdown(
+    config: &CompareConfig,
+    results: &Results,
+    made: &[Made],
+) -> std::result::Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let t = &mut text;
+    writeln!(t, "# {}\n", results.name)?;
+    writeln!(
+        t,
+        "{} pictures at every point, {} seeds; against {} training pictures (fingerprint {}). Training of each model: at most \
+         {:.3e} multiply-adds. Distances: lower is better; means over seeds, then the largest less the smallest.\n",
+        results.pictures,
+        config.seeds.len(),
+        results.reference,
+        results.fingerprint,
+        config.multiply_adds
+    )?;
+    for (title, ablation) in [("Models", false), ("Ablations", true)] {
+        let rows: Vec<&Made> = made
+            .iter()
+            .filter(|m| m.entry.ablation == ablation)
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        writeln!(t, "## {title} at {} passes\n", config.sheet)?;
+        writeln!(
+            t,
+            "| model | parameters | training steps | training multiply-adds | training s | sampler | passes | multiply-adds | s per picture | peak MiB | {} |",
+            results.measures.join(" | ")
+        )?;
+        writeln!(t, "|{}", "---|".repeat(10 + results.measures.len()))?;
+        for m in rows {
+            let e = &m.entry;
+            let steps: Vec<String> = (e.training.iter())
+                .map(|w| format!("{} {}", w.stage, w.steps))
+                .collect();
+            let total: u64 = e.training.iter().map(StageWork::total).sum();
+            for s in e.points.iter().filter(|s| s.allowed == config.sheet) {
+                let (seconds, peak) = m.timing(s).unwrap_or((f64::NAN, None));
+                let peak = peak.map_or("-".into(), |b| (b >> 20).to_string());
+                write!(
+                    t,
+                    "| {} | {} | {} | {:.3e} | {:.0} | {} | {} | {:.3e} | {seconds:.4} | {peak} |",
+                    e.name,
+                    e.parameters,
+                    steps.join(", "),
+                    total as f64,
+                    m.seconds,
+                    s.sampler,
+                    s.cost.passes,
+                    s.cost.multiply_adds as f64
+                )?;
+                distances(t, s, &results.measures)?;
+            }
+        }
+        writeln!(t)?;
+    }
+    writeln!(
+        t,
+        "Peak memory is that of the whole process while sampling {} pictures at a time.\n",
+        config.batch
+    )?;
+    writeln!(t, "## Curves\n")?;
+    writeln!(
+        t,
+        "| model | sampler | passes | steps | multiply-adds | {} |",
+        results.measures.join(" | ")
+    )?;
+    writeln!(t, "|{}", "---|".repeat(5 + results.measures.len()))?;
+    for e in results.models.iter().filter(|e| !e.ablation) {
+        for s in &e.points {
+            let adds = s.cost.multiply_adds as f64;
+            write!(
+                t,
+                "| {} | {} | {} | {} | {adds:.3e} |",
+                e.name, s.sampler, s.cost.passes, s.steps
+            )?;
+            distances(t, s, &results.measures)?;
+        }
+    }
+    bar(t, config, results)?;
+    Ok(text)
+}
+
+fn distances(t: &mut String, s: &Summary, measures: &[String]) -> std::fmt::Result {
+    for measure in measures {
+        match s.of(measure) {
+            Some((mean, spread)) => write!(t, " {mean:.4} ({spread:.4}) |")?,
+            None => write!(t, " - |")?,
+        }
+    }
+    writeln!(t)
+}
+
+/// How near each model's best sampler at the sheets' passes comes to its best at the most passes: a baseline whose solver is
+/// weak would make any other look good.
+fn bar(t: &mut String, config: &CompareConfig, results: &Results) -> std::fmt::Result {
+    let Some(&most) = config.passes.last() else {
+        return Ok(());
+    };
+    writeln!(
+        t,
+        "\n## The best sampler at {} passes against {most}\n",
+        config.sheet
+    )?;
+    writeln!(
+        t,
+        "| model | measure | at {} | at {most} | ratio |",
+        config.sheet
+    )?;
+    writeln!(t, "|---|---|---|---|---|")?;
+    for e in results.models.iter().filter(|e| !e.ablation) {
+        for measure in &results.measures {
+            let best = |allowed: usize| {
+                let at = e.points.iter().filter(|s| s.allowed == allowed);
+                let means = at.filter_map(|s| s.of(measure).map(|(mean, _)| mean));
+                means.min_by(f64::total_cmp)
+            };
+            if let (Some(few), Some(many)) = (best(config.sheet), best(most)) {
+                let ratio = few / many;
+                writeln!(
+                    t,
+                    "| {} | {measure} | {few:.4} | {many:.4} | {ratio:.3} |",
+                    e.name
+                )?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! Training of a band's score network with the EDM objective: a low band, pixels, or a level's details given its low band.
+
+use super::checkpoint::Part;
+use super::run::{Run, Stage};
+use crate::bands::fold;
+use crate::bundle::band_name;
+use crate::config::{LowConfig, SampleDefaults, channels};
+use crate::error::{Error, Result};
+use crate::model::{BandModel, Draw, TIME_SCALE, finer, solver};
+use crate::picture::{self, RgbImage};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use nn_ops::{AdamW, AdamWConfig, Ema, Params, clip_grad_norm, noise, precision};
+use rayon::prelude::*;
+use score_sde::UNet;
+use score_sde::unet::DropMask;
+use std::collections::HashMap;
+
+/// Streams of noise, so that no two uses share numbers.
+const NOISE: u32 = 1;
+const SIGMA: u32 = 2;
+const FLIP: u32 = 3;
+const DROP: u32 = 4;
+/// What is added to them for the details of level k: `DETAILS * k` and a thousand, which nothing else uses.
+const DETAILS: u32 = 32;
+
+/// What is diffused, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Band<'a> {
+    /// The level of the details; none is the coarsest low band.
+    pub level: Option<usize>,
+    /// Side of the band.
+    pub side: usize,
+    /// Network, preconditioning, pace.
+    pub config: &'a LowConfig,
+    /// How previews are sampled.
+    pub sample: &'a SampleDefaults,
+}
+
+impl Band<'_> {
+    fn stream(&self, of: u32) -> u32 {
+        of + self.level.map_or(0, |level| 1000 + DETAILS * level as u32)
+    }
+
+    /// Values of the condition and of the band, of one picture.
+    fn items(&self) -> [usize; 2] {
+        let [shown, made] = channels(self.level);
+        [shown - made, made].map(|c| c * self.side * self.side)
+    }
+
+    /// The shape of so many of its bands with `channels`, folded.
+    fn shape(&self, n: usize, channels: usize) -> [usize; 4] {
+        let side = self.side >> self.config.fold;
+        [n, channels << (2 * self.config.fold), side, side]
+    }
+
+    fn fold(&self, x: Vec<f32>, channels: usize) -> Vec<f32> {
+        fold(x, channels, self.side, self.config.fold)
+            .expect("the configuration's fold fits the band")
+    }
+}
+
+/// The network, its average and its optimiser.
+pub(super) struct Diffusion<'a> {
+    band: Band<'a>,
+    params: Params,
+    net: UNet,
+    adam: AdamW,
+    ema: Ema,
+}
+
+impl<'a> Diffusion<'a> {
+    pub(super) fn new(band: Band<'a>, seed: u64, device: &Device) -> Result<Self> {
+        let params = Params::new(seed.wrapping_add(u64::from(band.stream(0))));
+        let net = UNet::new(band.config.unet.clone(), params.builder(device))?;
+        let o = &band.config.optim;
+        let adam = AdamWConfig {
+            lr: o.lr,
+            beta1: o.beta1,
+            beta2: o.beta2,
+            eps: 1e-8,
+            weight_decay: o.weight_decay,
+        };
+        Ok(Self {
+            adam: AdamW::new(params.named(), adam)?,
+            ema: Ema::new(params.named(), o.ema)?,
+            params,
+            net,
+            band,
+        })
+    }
+}
+
+/// Fresh masks for every call within one step.
+struct Masks {
+    seed: u64,
+    stream: u32,
+    step: u32,
+    calls: std::sync::atomic::AtomicU64,
+}
+
+impl DropMask for Masks {
+    fn mask(&self, shape: &[usize], p: f64) -> candle_core::Result<Tensor> {
+        let call = self
+            .calls
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (n, item) = (shape[0] as u64, shape[1..].iter().product::<usize>());
+        let keep = (1.0 / (1.0 - p)) as f32;
+        let mut data = vec![0f32; n as usize * item];
+        data.par_chunks_mut(item).enumerate().for_each(|(i, out)| {
+            let at = call << 16 | i as u64;
+            noise::fill_uniform(self.seed, at, self.stream, self.step, out);
+            out.iter_mut()
+                .for_each(|v| *v = if (*v as f64) < p { 0.0 } else { keep });
+        });
+        Tensor::from_vec(data, shape, &Device::Cpu)
+    }
+}
+
+impl Stage for Diffusion<'_> {
+    fn name(&self) -> &'static str {
+        band_name(self.band.level)
+    }
+
+    fn parts(&mut self) -> Vec<Part<'_>> {
+        vec![
+            Part::Params("net", &self.params),
+            Part::Adam("adam", &mut self.adam),
+            Part::Ema("ema", &mut self.ema),
+        ]
+    }
+
+    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
+        self.params.load(weights)?;
+        self.ema.restart()?;
+        Ok(())
+    }
+
+    fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
+        let band = &self.band;
+        let (o, edm) = (&band.config.optim, &band.config.edm);
+        let [given, item] = band.items();
+        let [shown, made] = channels(band.level);
+        let mut condition = vec![0f32; o.batch * given];
+        let mut x = vec![0f32; o.batch * item];
+        let mut target = vec![0f32; o.batch * item];
+        let mut times = vec![0f32; o.batch];
+        let picks = run.batch(step, o.batch);
+        // Chunks of nothing are no chunks.
+        let conditions = condition.chunks_mut(given.max(1));
+        let mut conditions: Vec<&mut [f32]> = conditions.collect();
+        conditions.resize_with(o.batch, Default::default);
+        x.par_chunks_mut(item)
+            .zip(target.par_chunks_mut(item))
+            .zip(times.par_iter_mut())
+            .zip(conditions)
+            .zip(picks.par_iter().enumerate())
+            .for_each(|((((x, target), time), condition), (i, &pick))| {
+                let (seed, index, at) = (run.seed, i as u64, step as u32);
+                let mut word = [0u32];
+                noise::fill_words(seed, index, band.stream(FLIP), at, &mut word);
+                let flip = word[0] & 1 == 1;
+                let clean = match band.level {
+                    None => run.data.low_band(pick, flip),
+                    Some(level) => {
+                        let bands = run.data.level(pick, flip, level);
+                        condition.copy_from_slice(&band.fold(bands.low, shown - made));
+                        bands.high
+                    }
+                };
+                x.copy_from_slice(&band.fold(clean, made));
+                let mut normal = [0f32];
+                noise::fill_normal(seed, index, band.stream(SIGMA), at, &mut normal);
+                let sigma = edm.training_sigma(normal[0] as f64);
+                let mut noisy = vec![0f32; item];
+                noise::fill_normal(seed, index, band.stream(NOISE), at, &mut noisy);
+                let example = edm.example(sigma, &noisy, x, target);
+                example.expect("all three are one picture");
+                *time = (edm.scaling(sigma).noise * TIME_SCALE) as f32;
+            });
+        let device = run.device;
+        let shape = &band.shape(o.batch, made)[..];
+        let x = Tensor::from_vec(x, shape, device)?;
+        let target = Tensor::from_vec(target, shape, device)?;
+        let times = Tensor::from_vec(times, o.batch, device)?;
+        let x = match band.level {
+            None => x,
+            Some(_) => {
+                let shape = &band.shape(o.batch, shown - made)[..];
+                Tensor::cat(&[x, Tensor::from_vec(condition, shape, device)?], 1)?
+            }
+        };
+        let masks = Masks {
+            seed: run.seed,
+            stream: band.stream(DROP),
+            step: step as u32,
+            calls: Default::default(),
+        };
+        let y = precision::computed(&x, |x| self.net.forward(x, &times, None, Some(&masks)))?;
+        let loss = (y - target)?.sqr()?.mean_all()?;
+        let mut grads = loss.backward()?;
+        let norm = clip_grad_norm(&mut grads, &self.params.named(), o.clip)?;
+        let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(Error::Diverged {
+                stage: self.name(),
+                step,
+                what: "the loss or its gradient",
+            });
+        }
+        self.adam.config.lr = o.lr * o.schedule(step);
+        self.adam.step(&grads)?;
+        self.ema.update()?;
+        Ok(vec![
+            ("loss", loss),
+            ("grad_norm", norm),
+            ("lr", self.adam.config.lr),
+        ])
+    }
+
+    fn weights(&self) -> Result<HashMap<String, Tensor>> {
+        Ok(self.ema.tensors()?)
+    }
+
+    fn preview(&self, run: &Run<'_>) -> Result<RgbImage> {
+        let band = &self.band;
+        let vb = VarBuilder::from_tensors(self.weights()?, DType::F32, run.device);
+        let model = BandModel {
+            net: UNet::new(band.config.unet.clone(), vb)?,
+            edm: band.config.edm,
+            channels: channels(band.level)[1],
+            side: band.side,
+            fold: band.config.fold,
+        };
+        let how = (solver(&band.sample.sampler)?, band.sample.steps);
+        let indices: Vec<u64> = (0..16).collect();
+        let draw = |level: Option<usize>| match level {
+            None => Draw::low(run.seed, &indices),
+            Some(level) => Draw::details(run.seed, &indices, level),
+        };
+        let sample = |condition: Option<&Tensor>| {
+            let draw = draw(band.level);
+            model.sample(&how.0, how.1, draw, condition, run.device, &mut |_, _| {
+                Ok(())
+            })
+        };
+        let (stats, data) = (&run.data.stats, run.data);
+        // Pictures in units of a low band `levels` deep, which is 2^levels as bright as their means.
+        let (values, levels) = match band.level {
+            None => {
+                let mut low = sample(None)?.flatten_all()?.to_vec1::<f32>()?;
+                match (&data.pixels, stats.last()) {
+                    (Some(pixels), _) => pixels.restore(&mut low),
+                    (None, Some(coarsest)) => coarsest.restore_low(&mut low),
+                    (None, None) => {}
+                }
+                (low, stats.len())
+            }
+            Some(level) => {
+                // Details made for the true low bands of the first pictures.
+                let picks = (0..indices.len()).map(|i| i % data.set.len());
+                let low = picks.flat_map(|pick| data.level(pick, false, level).low);
+                let shape = (indices.len(), 3, band.side, band.side);
+                let low = Tensor::from_vec(low.collect::<Vec<f32>>(), shape, run.device)?;
+                let high = sample(Some(&low))?;
+                let made = finer(&data.transform, stats, level, &low, &high)?;
+                let mut made = made.flatten_all()?.to_vec1::<f32>()?;
+                if level > 1 {
+                    stats[level - 2].restore_low(&mut made);
+                }
+                (made, level - 1)
+            }
+        };
+        let side = (run.size >> levels) as u32;
+        let scale = 0.5f32.powi(levels as i32);
+        let values: Vec<f32> = values.iter().map(|v| v * scale).collect();
+        let small = picture::from_values(&values, side, side, 0)?;
+        let size = run.size as u32;
+        let large = small.iter().map(|p| picture::resize(p, size, size));
+        let large: Vec<RgbImage> = large.collect();
+        Ok(picture::sheet(&large, picture::Layout::default())?)
+    }
+}

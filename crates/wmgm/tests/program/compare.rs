@@ -1,0 +1,261 @@
+//! `wmgm compare`: real pictures, small networks, a few steps.
+#![cfg(unix)]
+
+use super::common::{contents, fails, names, ok, repository, stderr, wmgm};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Instant;
+use wmgm::compare::{CompareConfig, training_work};
+use wmgm::config::RunConfig;
+
+/// The small comparison of the assets, with less work.
+fn started() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let configs = repository().join("assets/configs");
+    for name in ["small-sgm.toml", "small-wsgm.toml", "small-wmgm.toml"] {
+        fs::copy(configs.join(name), folder.path().join(name)).unwrap();
+    }
+    let text = fs::read_to_string(configs.join("compare-small.toml")).unwrap();
+    assert!(text.contains("multiply_adds = 2e9"));
+    let text = text.replace("multiply_adds = 2e9", "multiply_adds = 1e9");
+    fs::write(folder.path().join("compare.toml"), text).unwrap();
+    folder
+}
+
+fn compare(at: &Path, out: &str) -> Command {
+    let pictures = repository().join("assets/pictures");
+    let mut command = wmgm(at, ["compare", "compare.toml", "--out", out, "--data"]);
+    command
+        .arg(pictures)
+        .env("RAYON_NUM_THREADS", "2")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_killed_comparison_ends_with_the_same_results() {
+    let folder = started();
+    let at = folder.path();
+    let began = Instant::now();
+    let told = ok(compare(at, "once"));
+    let whole = began.elapsed();
+    assert!(told.contains("compared  7 models at "), "{told}");
+
+    for (i, signal) in [Signal::KILL, Signal::TERM, Signal::KILL]
+        .iter()
+        .enumerate()
+    {
+        let mut child = compare(at, "parts").spawn().unwrap();
+        sleep(whole.mul_f64(0.25 + 0.05 * i as f64));
+        if child.try_wait().unwrap().is_none() {
+            kill_process(Pid::from_child(&child), *signal).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        let code = output.status.code();
+        assert!(matches!(code, None | Some(0 | 130)), "{}", stderr(&output));
+    }
+    ok(compare(at, "parts"));
+    let read = |run: &str, file: &str| fs::read(at.join(run).join(file)).unwrap();
+    for file in ["results.json", "pictures.png", "ablations.png"] {
+        assert!(read("once", file) == read("parts", file), "{file} differs");
+    }
+    for folder in ["once", "once/points"] {
+        let other = folder.replace("once", "parts");
+        assert_eq!(names(&at.join(folder)), names(&at.join(other)));
+    }
+
+    // Nothing is made again, and the results stay.
+    let before = contents(&at.join("once/points"));
+    let mut again = compare(at, "once");
+    let output = again.output().unwrap();
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    let points = text
+        .lines()
+        .filter(|line| line.contains(": point "))
+        .count();
+    let there = text
+        .lines()
+        .filter(|line| line.ends_with(", there already"))
+        .count();
+    assert!(points == there && points == before.len(), "{text}");
+    assert!(contents(&at.join("once/points")) == before);
+
+    reads_well(&at.join("once"));
+
+    // More work is another comparison.
+    let text = fs::read_to_string(at.join("compare.toml")).unwrap();
+    fs::write(at.join("compare.toml"), text.replace("= 1e9", "= 2e9")).unwrap();
+    fails(
+        compare(at, "once"),
+        &["once/sgm/config.toml", "another configuration"],
+    );
+}
+
+/// What the results say of themselves is so.
+fn reads_well(out: &Path) {
+    let results = json(&out.join("results.json"));
+    let models = results["models"].as_array().unwrap();
+    let named = |name: &str| models.iter().find(|m| m["name"] == name).unwrap();
+    for model in models {
+        let scale = if model["ablation"] == true { 0.2 } else { 1.0 };
+        let work = model["training"].as_array().unwrap();
+        let total: f64 = (work.iter())
+            .map(|w| w["step"].as_f64().unwrap() * w["steps"].as_f64().unwrap())
+            .sum();
+        // Less than a step of each stage is left over.
+        let steps: f64 = work.iter().map(|w| w["step"].as_f64().unwrap()).sum();
+        assert!(
+            total <= 1e9 * scale && total > 1e9 * scale - steps,
+            "{model}"
+        );
+        for point in model["points"].as_array().unwrap() {
+            let (passes, allowed) = (&point["cost"]["passes"], &point["allowed"]);
+            assert!(passes.as_u64() <= allowed.as_u64(), "{point}");
+            let distances = point["distances"]["band distance"].as_array().unwrap();
+            assert_eq!(distances.len(), 2);
+            assert!(distances.iter().all(|d| d.as_f64().unwrap() > 0.0));
+        }
+    }
+    let passes = |name: &str| -> Vec<u64> {
+        let points = named(name)["points"].as_array().unwrap();
+        points
+            .iter()
+            .map(|p| p["cost"]["passes"].as_u64().unwrap())
+            .collect()
+    };
+    // Heun's 2 n - 1; a third of the passes for each network; two for the generator.
+    assert_eq!(passes("sgm"), [4, 8, 16, 3, 7, 15]);
+    assert_eq!(passes("wsgm"), [3, 6, 15]);
+    assert_eq!(passes("wmgm-small"), [4, 8, 16]);
+    assert_eq!(passes("regression"), [8]);
+    let text = fs::read_to_string(out.join("results.md")).unwrap();
+    for part in [
+        "## Models at 8 passes",
+        "## Ablations at 8 passes",
+        "| wmgm-large |",
+        "ratio",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let timings = json(&out.join("timings.json"));
+    assert!(timings["training"]["sgm"].as_f64().unwrap() > 0.0);
+    let chart = image::open(out.join("curves-band-distance.png")).unwrap();
+    assert_eq!((chart.width(), chart.height()), (3 * 760, 480));
+    let sheet = image::open(out.join("pictures.png")).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (8 * 34 + 2, 4 * 34 + 2));
+}
+
+#[test]
+fn a_plan_tells_the_work_before_it_is_done() {
+    let folder = started();
+    let at = folder.path();
+    let told = ok(wmgm(at, ["compare", "compare.toml"]));
+    assert!(told.contains("wsgm") && told.contains("level2 "), "{told}");
+    assert!(told.lines().last().unwrap().starts_with("all "), "{told}");
+    // The comparison of the paper's data can be planned, too.
+    let real = repository().join("assets/configs/compare-afhq-cat-128.toml");
+    let planned = CompareConfig::read(&real).unwrap().plan().unwrap();
+    for plan in planned.iter().filter(|p| !p.model.ablation) {
+        let total: u64 = training_work(&plan.run)
+            .unwrap()
+            .iter()
+            .map(|w| w.total())
+            .sum();
+        assert!(
+            (total as f64 / 3e14 - 1.0).abs() < 0.001,
+            "{}",
+            plan.model.name
+        );
+    }
+}
+
+/// A step of the smallest networks, written out.
+#[test]
+fn work_of_training_by_hand() {
+    let config = RunConfig::parse(super::common::TINY).unwrap();
+    let work = training_work(&config).unwrap();
+    // 4 x 4 positions, 12 channels, width 32; every block 32 + its skip to 32, time 32 -> 128 -> 128 -> 64 in each.
+    let res = |ci: u64| {
+        let skip = if ci == 32 { 0 } else { ci * 32 * 16 };
+        9 * (ci + 32) * 32 * 16 + 128 * 64 + skip
+    };
+    let attention = 4 * 32 * 32 * 16 + 2 * 32 * 16 * 16;
+    let ends = 2 * 9 * 12 * 32 * 16;
+    let time = 32 * 128 + 128 * 128;
+    let pass = time + ends + res(32) + 2 * res(32) + attention + 2 * res(64);
+    assert_eq!((work[0].step, work[0].steps), (3 * 4 * pass, 30));
+    // Both levels in crops of 8 x 8, 3 items each: a generator and a discriminator as in the tests of msal-gan.
+    let block = |ci: u64, co: u64, p: u64| {
+        let skip = if ci == co { 0 } else { ci * co * p };
+        9 * (ci + co) * co * p + skip
+    };
+    let generator = 9 * 7 * 8 * 64
+        + block(8, 8, 64)
+        + block(8, 16, 16)
+        + block(16, 16, 16)
+        + block(24, 8, 64)
+        + 9 * 8 * 9 * 64;
+    let judge = 9 * (14 * 8 * 64 + (8 * 8 + 8 * 8 + 8) * 16);
+    assert_eq!(work[1].step, 6 * (3 * generator + 8 * judge));
+}
+
+#[test]
+fn comparisons_that_cannot_be_made_are_refused() {
+    let folder = started();
+    let at = folder.path();
+    let good = fs::read_to_string(at.join("compare.toml")).unwrap();
+    for (from, to, expected) in [
+        ("passes = [4, 8, 16]", "passes = [8, 4]", "passes is [8, 4]"),
+        ("sheet = 8", "sheet = 5", "sheet 5"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "seeds is [1, 1]"),
+        ("pictures = 8", "pictures = 1", "pictures is 1"),
+        (
+            "multiply_adds = 1e9",
+            "multiply_adds = 1e3",
+            "pays for 0 steps",
+        ),
+        (
+            "multiply_adds = 1e9",
+            "multiply_adds = nan",
+            "multiply_adds is NaN",
+        ),
+        ("name = \"sgm\"", "name = \"../sgm\"", "cannot be named so"),
+        ("name = \"sgm\"", "name = \"wsgm\"", "two models are named"),
+        ("\"small-sgm.toml\"", "\"none.toml\"", "none.toml"),
+        ("shares = [2.0, 1.0]", "shares = [2.0]", "low, high"),
+        ("scale = 0.2", "scale = 2.0", "scale is 2"),
+        (
+            "set.wavelet = \"db2\"",
+            "set.wavelet = \"cats\"",
+            "as the model db2: wavelet",
+        ),
+        (
+            "set.wavelet = \"db2\"",
+            "set.size = 64",
+            "only pictures of one size",
+        ),
+        (
+            "batch = 8",
+            "batch = 8\ncolour = 1",
+            "unknown field `colour`",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        fs::write(at.join("compare.toml"), good.replacen(from, to, 1)).unwrap();
+        fails(compare(at, "out"), &[expected]);
+        assert!(!at.join("out").exists(), "{from}");
+    }
+    let unknown = good.replace("\"heun\"", "\"magic\"");
+    fs::write(at.join("compare.toml"), unknown).unwrap();
+    fails(compare(at, "out"), &["unknown sampler \"magic\""]);
+}
