@@ -112,6 +112,8 @@ fn kind(model: &Model) -> &'static str {
         Model::Pair(_) => "wmgm, official",
         Model::Sgm(_) => "sgm",
         Model::Wsgm(_) => "wsgm",
+        Model::Diffused(model) if model.config().levels == 0 => "sgm",
+        Model::Diffused(_) => "wsgm",
     }
 }
 
