@@ -24,6 +24,10 @@ pub struct CompareArgs {
     /// Folder of the comparison.
     #[arg(long, value_name = "DIR", requires = "data")]
     out: Option<PathBuf>,
+    /// A feature network's weights, as NETWORK=FILE; may be given several times [default: where `cargo xtask feature-weights`
+    /// puts them].
+    #[arg(long, value_name = "NETWORK=FILE", value_parser = super::weights::named)]
+    weights: Vec<(String, PathBuf)>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -35,8 +39,9 @@ impl CompareArgs {
             return say(&plan(&config)?);
         };
         let device = self.device.open()?;
+        let weights = self.weights.iter().cloned().collect();
         let watch = Watch(TrainBars::new(stop_flag()));
-        let results = compare(&config, data, out, &device, &watch)?;
+        let results = compare(&config, data, out, &weights, &device, &watch)?;
         say(&format!(
             "compared  {} models at {} points\nwritten   {}\n",
             results.models.len(),
@@ -87,6 +92,7 @@ impl Progress for Watch {
 impl Watcher for Watch {
     fn compare(&self, event: CompareEvent<'_>) {
         match event {
+            CompareEvent::Reference(name) => warn(&format!("{name} of the training pictures")),
             CompareEvent::Model(name) => warn(&format!("model {name}")),
             CompareEvent::Point {
                 model,

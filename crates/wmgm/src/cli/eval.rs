@@ -3,7 +3,7 @@
 use super::device::DeviceArgs;
 use super::say::{say, warn};
 use super::{place, progress};
-use gen_metrics::{Resize, Statistics};
+use gen_metrics::Statistics;
 use indicatif::ProgressBar;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub struct EvalArgs {
     features: Vec<Feature>,
     /// A network's weights, as NETWORK=FILE; may be given several times [default: where `cargo xtask feature-weights` puts
     /// them, and for inception-v3 where pytorch-fid does].
-    #[arg(long, value_name = "NETWORK=FILE", value_parser = named_file)]
+    #[arg(long, value_name = "NETWORK=FILE", value_parser = super::weights::named)]
     weights: Vec<(String, PathBuf)>,
     /// How many seeds a model makes pictures for.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -110,19 +110,6 @@ enum Feature {
     InceptionV3Clean,
     /// LPIPS diversity.
     Lpips,
-}
-
-fn named_file(text: &str) -> std::result::Result<(String, PathBuf), String> {
-    let known: Vec<&str> = Network::ALL.iter().map(|n| n.name()).collect();
-    match text.split_once('=') {
-        Some((name, file)) if known.contains(&name) && !file.is_empty() => {
-            Ok((name.into(), file.into()))
-        }
-        _ => Err(format!(
-            "{text:?} is not NETWORK=FILE with one of {}",
-            known.join(", ")
-        )),
-    }
 }
 
 impl EvalArgs {
@@ -199,28 +186,20 @@ impl EvalArgs {
             },
             ..EvalOptions::default()
         };
-        let file = |network: Network| {
-            let given = self.weights.iter().rev().find(|(n, _)| n == network.name());
-            find_weights(network, given.map(|(_, file)| file.as_path()))
-        };
+        let given = |name: &str| super::weights::file(&self.weights, name);
         for feature in &self.features {
-            let (network, resize) = match feature {
+            let name = match feature {
                 Feature::Bands => continue,
                 Feature::Lpips => {
-                    options.lpips = Some(file(Network::Lpips)?);
+                    let lpips = Network::Lpips;
+                    options.lpips = Some(find_weights(lpips, given(lpips.name()))?);
                     continue;
                 }
-                Feature::EfficientnetLite0 => {
-                    (gen_metrics::Network::EfficientNetLite0, Resize::Bicubic)
-                }
-                Feature::InceptionV3 => (gen_metrics::Network::InceptionV3, Resize::Bilinear),
-                Feature::InceptionV3Clean => (gen_metrics::Network::InceptionV3, Resize::Bicubic),
+                Feature::EfficientnetLite0 => "efficientnet-lite0",
+                Feature::InceptionV3 => "inception-v3",
+                Feature::InceptionV3Clean => "inception-v3-clean",
             };
-            let space = FeatureSpace {
-                network,
-                resize,
-                weights: file(Network::Features(network))?,
-            };
+            let space = FeatureSpace::find(name, given)?;
             if !options.spaces.contains(&space) {
                 options.spaces.push(space);
             }

@@ -15,6 +15,7 @@ mod sample;
 mod say;
 mod train;
 mod upscale;
+mod weights;
 
 pub use say::warn;
 

@@ -3,6 +3,7 @@
 use super::budget::spend;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
+use crate::eval::FeatureSpace;
 use crate::files::read_bounded;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -29,6 +30,13 @@ pub struct CompareConfig {
     /// Passes of the sheets, of the table, and of the ablations.
     #[serde(default = "sheet")]
     pub sheet: usize,
+    /// Pictures of one more point, of every model that is no ablation: with its first sampler and the first seed, at the passes
+    /// of the sheets.
+    #[serde(default)]
+    pub headline: Option<u64>,
+    /// Networks by whose features pictures are judged beside their wavelet bands, by name: [`FeatureSpace::NAMES`].
+    #[serde(default)]
+    pub features: Vec<String>,
     /// The models.
     #[serde(rename = "model")]
     pub models: Vec<ModelConfig>,
@@ -129,7 +137,11 @@ impl CompareConfig {
                 self.passes, self.sheet
             ));
         }
-        if !(2..=1 << 20).contains(&self.pictures) || !(1..=1 << 12).contains(&self.batch) {
+        let many = |pictures: &u64| (2..=1 << 20).contains(pictures);
+        if let Some(headline) = self.headline.filter(|n| !many(n)) {
+            return Err(format!("headline is {headline}, it must be 2 to 1048576"));
+        }
+        if !many(&self.pictures) || !(1..=1 << 12).contains(&self.batch) {
             return Err(format!(
                 "pictures is {} and batch {}, they must be 2 to 1048576 and 1 to 4096",
                 self.pictures, self.batch
@@ -140,6 +152,15 @@ impl CompareConfig {
             return Err(format!(
                 "seeds is {:?}: one or more are needed, each once",
                 self.seeds
+            ));
+        }
+        let features: BTreeSet<&String> = self.features.iter().collect();
+        let known = |name: &&String| FeatureSpace::NAMES.contains(&name.as_str());
+        if features.len() != self.features.len() || !features.iter().all(known) {
+            return Err(format!(
+                "features is {:?}: each of {} at most once",
+                self.features,
+                FeatureSpace::NAMES.join(", ")
             ));
         }
         let mut names = BTreeSet::new();

@@ -6,16 +6,19 @@ use crate::picture::{self, RgbImage};
 use crate::transform::Transform;
 use rayon::prelude::*;
 
-/// A distance to a reference; lower is better.
+/// Distances to a reference, of what one look at the pictures tells; lower is better.
 pub trait Measure: Sync {
-    /// What its number is called, and what it is a distance of: the name is never that of another metric.
-    fn name(&self) -> &'static str;
+    /// What its numbers are called, and what they are distances of: a name is never that of another metric.
+    fn names(&self) -> Vec<String>;
 
-    /// The number for some pictures.
+    /// What its numbers depend on beside the pictures and the reference: numbers of two identities cannot be compared.
+    fn identity(&self) -> String;
+
+    /// The numbers for some pictures, one for each name.
     ///
     /// # Errors
     /// Pictures that cannot be compared.
-    fn distance(&self, pictures: &[RgbImage]) -> Result<f64>;
+    fn distances(&self, pictures: &[RgbImage]) -> Result<Vec<f64>>;
 }
 
 /// The most pictures of a set that stand for it, evenly spread over it.
@@ -112,11 +115,18 @@ fn quantiles(sorted: &[f32]) -> Vec<f64> {
 }
 
 impl Measure for BandDistance {
-    fn name(&self) -> &'static str {
-        "band distance"
+    fn names(&self) -> Vec<String> {
+        vec!["band distance".into()]
     }
 
-    fn distance(&self, pictures: &[RgbImage]) -> Result<f64> {
+    fn identity(&self) -> String {
+        format!(
+            "{} Haar levels, {QUANTILES} quantiles, {REFERENCE} pictures",
+            self.levels
+        )
+    }
+
+    fn distances(&self, pictures: &[RgbImage]) -> Result<Vec<f64>> {
         let side = self.size as u32;
         if pictures.is_empty() || pictures.iter().any(|p| p.dimensions() != (side, side)) {
             return Err(Error::Argument(format!(
@@ -131,7 +141,7 @@ impl Measure for BandDistance {
             (squares.sum::<f64>() / QUANTILES as f64).sqrt() / std
         };
         let distances: Vec<f64> = bands.iter().zip(&self.reference).map(one).collect();
-        Ok(distances.iter().sum::<f64>() / distances.len() as f64)
+        Ok(vec![distances.iter().sum::<f64>() / distances.len() as f64])
     }
 }
 
@@ -155,13 +165,14 @@ mod tests {
         let named = named.map(|(i, p)| (format!("{i}.png").into(), p));
         let set = PictureSet::from_pictures(16, named).unwrap();
         let measure = BandDistance::new(&set).unwrap();
-        assert_eq!(measure.distance(&noise(1, 60, 30.0)).unwrap(), 0.0);
-        let other = measure.distance(&noise(2, 60, 30.0)).unwrap();
+        let distance = |pictures: &[RgbImage]| measure.distances(pictures).map(|d| d[0]);
+        assert_eq!(distance(&noise(1, 60, 30.0)).unwrap(), 0.0);
+        let other = distance(&noise(2, 60, 30.0)).unwrap();
         assert!(other < 0.05, "{other}");
         // W2 of N(0, s^2) and N(0, s^2 / 4) is s / 2.
-        let flat = measure.distance(&noise(3, 60, 15.0)).unwrap();
+        let flat = distance(&noise(3, 60, 15.0)).unwrap();
         assert!((flat - 0.5).abs() < 0.05, "{flat}");
-        assert!(measure.distance(&[]).is_err());
-        assert!(measure.distance(&[RgbImage::new(8, 8)]).is_err());
+        assert!(distance(&[]).is_err());
+        assert!(distance(&[RgbImage::new(8, 8)]).is_err());
     }
 }

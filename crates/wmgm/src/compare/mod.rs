@@ -7,28 +7,34 @@
 
 mod budget;
 mod config;
+mod features;
 mod measure;
 mod point;
 mod report;
 
 pub use budget::{StageWork, training_work};
 pub use config::{CompareConfig, ModelConfig, Planned};
+pub use features::FeatureDistance;
 pub use measure::{BandDistance, Measure};
 pub use point::{Point, PointKey, Timing};
 pub use report::{Entry, Results, Timings};
 
 use crate::data::{LoadOptions, PictureSet, quiet};
 use crate::error::{Error, Result};
+use crate::eval::FeatureSpace;
 use crate::pipeline::Model;
 use crate::train::{Progress, StageChoice, TrainOptions, train};
 use candle_core::Device;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a comparison tells whoever watches, beside the events of training.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CompareEvent<'a> {
+    /// The features of the reference are found, or are there already.
+    Reference(&'a str),
     /// A model is trained, or is there already.
     Model(&'a str),
     /// A point is made: its number from 1, and how many there are of this model.
@@ -50,7 +56,8 @@ pub trait Watcher: Progress {
     fn compare(&self, event: CompareEvent<'_>);
 }
 
-/// Trains what is missing, makes the points that are missing, and writes the report.
+/// Trains what is missing, makes the points that are missing, and writes the report. `weights` are files of the networks whose
+/// features are compared, by the networks' names; others are looked for where [`find_weights`](crate::eval::find_weights) does.
 ///
 /// # Errors
 /// Bad configuration, data or folder; errors of training and sampling; [`Error::Cancelled`] when asked to stop, after which
@@ -59,6 +66,7 @@ pub fn compare(
     config: &CompareConfig,
     data: &Path,
     out: &Path,
+    weights: &BTreeMap<String, PathBuf>,
     device: &Device,
     watcher: &dyn Watcher,
 ) -> Result<Results> {
@@ -71,7 +79,14 @@ pub fn compare(
     let planned = config.plan()?;
     let size = planned.first().map_or(0, |p| p.run.size());
     let (set, _) = PictureSet::load(data, size as u32, &LoadOptions::default(), &quiet)?;
-    let measures: Vec<Box<dyn Measure>> = vec![Box::new(BandDistance::new(&set)?)];
+    let mut measures: Vec<Box<dyn Measure>> = vec![Box::new(BandDistance::new(&set)?)];
+    for name in &config.features {
+        watcher.compare(CompareEvent::Reference(name));
+        let space = FeatureSpace::find(name, |network| weights.get(network).map(PathBuf::as_path))?;
+        let stop = || watcher.stop();
+        let measure = FeatureDistance::new(&space, &set, config.pictures, out, device, &stop)?;
+        measures.push(Box::new(measure));
+    }
     let mut entries = Vec::new();
     for plan in &planned {
         watcher.compare(CompareEvent::Model(&plan.model.name));
@@ -91,7 +106,7 @@ pub fn compare(
             point::mark_trained(&run, &text, &set)?;
         }
         let model = Model::open(&bundle, device)?;
-        let keys = point::keys(config, plan, &model, &text, &set)?;
+        let keys = point::keys(config, plan, &model, &text, &set, &measures)?;
         let mut made = Vec::new();
         for (i, key) in keys.iter().enumerate() {
             let there = point::read(&points, key);
@@ -116,7 +131,7 @@ pub fn compare(
         }
         let sheet = point::sheet(config, &model, &keys, &|| watcher.stop())?;
         entries.push(report::Made {
-            entry: report::entry(plan, &model, &made)?,
+            entry: report::entry(config, plan, &model, &made)?,
             seconds: point::training_seconds(&run, &plan.stages())?,
             timings: made.iter().map(|p| (p.key.clone(), p.timing)).collect(),
             sheet,

@@ -33,6 +33,8 @@ pub struct PointKey {
     pub seed: u64,
     /// Pictures, numbered from 0.
     pub pictures: u64,
+    /// What they are measured with.
+    pub measures: Vec<String>,
 }
 
 /// What was measured at a point.
@@ -110,14 +112,17 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// The points of a model: every sampler at every number of passes for every seed; those of an ablation at the sheets' alone.
+/// The points of a model: every sampler at every number of passes for every seed, and the headline; those of an ablation at
+/// the sheets' passes alone.
 pub(super) fn keys(
     config: &CompareConfig,
     plan: &Planned,
     model: &Model,
     text: &str,
     set: &PictureSet,
+    measures: &[Box<dyn Measure>],
 ) -> Result<Vec<PointKey>> {
+    let measures: Vec<String> = measures.iter().map(|m| m.identity()).collect();
     let samplers: Vec<Option<&str>> = match plan.model.samplers.as_slice() {
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
@@ -147,9 +152,19 @@ pub(super) fn keys(
                     cost,
                     seed,
                     pictures: config.pictures,
+                    measures: measures.clone(),
                 });
             }
         }
+    }
+    let first = keys.iter().find(|key| key.allowed == config.sheet);
+    if let (Some(pictures), Some(first)) = (config.headline, first)
+        && !plan.model.ablation
+    {
+        keys.push(PointKey {
+            pictures,
+            ..first.clone()
+        });
     }
     Ok(keys)
 }
@@ -188,11 +203,14 @@ fn file(folder: &Path, key: &PointKey) -> PathBuf {
         sampler,
         allowed,
         seed,
+        pictures,
         ..
     } = key;
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let sampler: String = sampler.chars().map(plain).collect();
-    folder.join(format!("{model}-{sampler}-{allowed:04}-{seed}.json"))
+    folder.join(format!(
+        "{model}-{sampler}-{allowed:04}-{pictures}-{seed}.json"
+    ))
 }
 
 /// A point that is there and is of exactly this key.
@@ -224,7 +242,12 @@ pub(super) fn make(
     };
     let mut distances = BTreeMap::new();
     for measure in measures {
-        distances.insert(measure.name().to_owned(), measure.distance(&pictures)?);
+        distances.extend(
+            measure
+                .names()
+                .into_iter()
+                .zip(measure.distances(&pictures)?),
+        );
     }
     Ok(Point {
         key: key.clone(),

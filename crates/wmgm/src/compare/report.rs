@@ -46,6 +46,9 @@ pub struct Entry {
     pub training: Vec<StageWork>,
     /// Its curves, point by point.
     pub points: Vec<Summary>,
+    /// The point of more pictures and one seed, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<Summary>,
 }
 
 /// One point of a curve, over all seeds.
@@ -105,7 +108,27 @@ impl Made {
     }
 }
 
-pub(super) fn entry(plan: &Planned, model: &Model, points: &[Point]) -> Result<Entry> {
+pub(super) fn entry(
+    config: &CompareConfig,
+    plan: &Planned,
+    model: &Model,
+    points: &[Point],
+) -> Result<Entry> {
+    let of = |pictures: u64| summaries(points.iter().filter(move |p| p.key.pictures == pictures));
+    // Where both are of as many pictures, the curve has the headline's point.
+    let headline = config.headline.filter(|n| *n != config.pictures);
+    Ok(Entry {
+        name: plan.model.name.clone(),
+        ablation: plan.model.ablation,
+        parameters: model.parameters(),
+        training: training_work(&plan.run)?,
+        points: of(config.pictures),
+        headline: headline.and_then(|n| of(n).pop()),
+    })
+}
+
+/// Points that differ in their seeds alone, together.
+fn summaries<'a>(points: impl Iterator<Item = &'a Point>) -> Vec<Summary> {
     let mut summaries: Vec<Summary> = Vec::new();
     for point in points {
         let k = &point.key;
@@ -132,13 +155,7 @@ pub(super) fn entry(plan: &Planned, model: &Model, points: &[Point]) -> Result<E
                 .push(*value);
         }
     }
-    Ok(Entry {
-        name: plan.model.name.clone(),
-        ablation: plan.model.ablation,
-        parameters: model.parameters(),
-        training: training_work(&plan.run)?,
-        points: summaries,
-    })
+    summaries
 }
 
 pub(super) fn write(
@@ -153,7 +170,7 @@ pub(super) fn write(
         reference: set.len(),
         fingerprint: format!("{:016x}", set.fingerprint()),
         pictures: config.pictures,
-        measures: measures.iter().map(|m| m.name().to_owned()).collect(),
+        measures: measures.iter().flat_map(|m| m.names()).collect(),
         models: made.iter().map(|m| m.entry.clone()).collect(),
     };
     let line = |m: &Made| {
@@ -171,7 +188,12 @@ pub(super) fn write(
         points: made.iter().flat_map(line).collect(),
     };
     for measure in &results.measures {
-        let file = format!("curves-{}.png", measure.replace(' ', "-"));
+        let plain = |c: char| c.is_alphanumeric() || c == '-';
+        let words: Vec<&str> = measure
+            .split(|c| !plain(c))
+            .filter(|w| !w.is_empty())
+            .collect();
+        let file = format!("curves-{}.png", words.join("-").to_lowercase());
         let bytes = curves(&made, measure).map_err(|e| Error::Argument(e.to_string()))?;
         write_atomic(out.join(file), |w| w.write_all(&bytes))?;
     }
@@ -203,7 +225,8 @@ pub(super) fn write(
 
 /// The distance against passes, multiply-adds and seconds (the paper's Fig. 4), a curve for each model and sampler.
 fn curves(made: &[Made], measure: &str) -> std::result::Result<Vec<u8>, charts::ChartError> {
-    let axes: [(&str, &dyn Fn(&Made, &Summary) -> Option<f64>); 3] = [
+    type Abscissa<'a> = &'a dyn Fn(&Made, &Summary) -> Option<f64>;
+    let axes: [(&str, Abscissa<'_>); 3] = [
         ("network passes per picture", &|_, s| {
             Some(s.cost.passes as f64)
         }),
@@ -324,6 +347,7 @@ fn markdown(
         }
     }
     bar(t, config, results)?;
+    headline(t, config, results)?;
     Ok(text)
 }
 
@@ -370,6 +394,30 @@ fn bar(t: &mut String, config: &CompareConfig, results: &Results) -> std::fmt::R
                 )?;
             }
         }
+    }
+    Ok(())
+}
+
+/// The points of more pictures.
+fn headline(t: &mut String, config: &CompareConfig, results: &Results) -> std::fmt::Result {
+    let mut rows = Vec::new();
+    for e in &results.models {
+        rows.extend(e.headline.iter().map(|s| (e, s)));
+    }
+    let (Some(pictures), false) = (config.headline, rows.is_empty()) else {
+        return Ok(());
+    };
+    let (sheet, seed) = (config.sheet, config.seeds[0]);
+    writeln!(
+        t,
+        "\n## {pictures} pictures of seed {seed} at {sheet} passes\n"
+    )?;
+    let measures = results.measures.join(" | ");
+    writeln!(t, "| model | sampler | passes | {measures} |")?;
+    writeln!(t, "|---|---|---|{}", "---|".repeat(results.measures.len()))?;
+    for (e, s) in rows {
+        write!(t, "| {} | {} | {} |", e.name, s.sampler, s.cost.passes)?;
+        distances(t, s, &results.measures)?;
     }
     Ok(())
 }

@@ -10,9 +10,10 @@ pub use report::{Measured, Report, Run, Summary};
 pub use run::{Evaluation, Nearest, evaluate};
 pub use weights::{Network, find_weights, weights_folder};
 
+use crate::error::{Error, Result};
 use crate::pipeline::Model;
 use gen_metrics::{KernelOptions, Resize, Statistics};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is judged.
 #[derive(Debug)]
@@ -52,6 +53,34 @@ pub struct FeatureSpace {
     pub resize: Resize,
     /// The file of its weights.
     pub weights: PathBuf,
+}
+
+impl FeatureSpace {
+    /// Names of the spaces: networks, and where there are two, the resize.
+    pub const NAMES: [&str; 3] = ["efficientnet-lite0", "inception-v3", "inception-v3-clean"];
+
+    /// The space of that name. Its weights are those that `given` names for the network, or where [`find_weights`] finds them.
+    ///
+    /// # Errors
+    /// A name that is none of [`FeatureSpace::NAMES`], weights that are not there.
+    pub fn find<'a>(name: &str, given: impl Fn(&str) -> Option<&'a Path>) -> Result<Self> {
+        let (network, resize) = match name {
+            "efficientnet-lite0" => (gen_metrics::Network::EfficientNetLite0, Resize::Bicubic),
+            "inception-v3" => (gen_metrics::Network::InceptionV3, Resize::Bilinear),
+            "inception-v3-clean" => (gen_metrics::Network::InceptionV3, Resize::Bicubic),
+            _ => {
+                return Err(Error::Argument(format!(
+                    "there are no features named {name:?}, only {}",
+                    Self::NAMES.join(", ")
+                )));
+            }
+        };
+        Ok(Self {
+            network,
+            resize,
+            weights: find_weights(Network::Features(network), given(network.name()))?,
+        })
+    }
 }
 
 /// What to measure, and how.

@@ -119,7 +119,7 @@ pub fn train(
         StageChoice::Low => *stage == "low",
         StageChoice::High => *stage != "low",
     };
-    let chosen: Vec<&'static str> = stages.iter().copied().filter(|s| chosen(&s)).collect();
+    let chosen: Vec<&'static str> = stages.iter().copied().filter(|s| chosen(s)).collect();
     if chosen.is_empty() {
         return Err(Error::Argument(
             "stage high: a model of kind sgm has one network, that of its pixels; use low or all"

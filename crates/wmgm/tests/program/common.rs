@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use candle_core::{Device, Tensor};
+use gen_metrics::net::EfficientNetLite0;
 use msal_gan::DetailGenerator;
 use score_sde::UNet;
 use wmgm::bands::{BandStats, LevelStats};
@@ -252,4 +253,19 @@ pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
         path.is_file().then(|| (name, std::fs::read(path).unwrap()))
     };
     names(folder).into_iter().filter_map(read).collect()
+}
+
+/// EfficientNet-Lite0 with weights of noise, where the program looks for it with `XDG_CACHE_HOME` at `cache`.
+pub fn write_weights(folder: &Path) -> PathBuf {
+    let params = Params::new(1);
+    EfficientNetLite0::new(params.builder(&Device::Cpu)).unwrap();
+    let at = folder.join("cache/wmgm/metrics");
+    std::fs::create_dir_all(&at).unwrap();
+    let tensors = noisy_by_name(&params, |name, v| match name.ends_with("running_var") {
+        true => 1.0 + v.abs(),
+        false => v,
+    });
+    let file = at.join("efficientnet-lite0.safetensors");
+    checkpoints::safetensors::write(&file, tensors, None, None).unwrap();
+    file
 }

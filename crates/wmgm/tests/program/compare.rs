@@ -1,7 +1,7 @@
 //! `wmgm compare`: real pictures, small networks, a few steps.
 #![cfg(unix)]
 
-use super::common::{contents, fails, names, ok, repository, stderr, wmgm};
+use super::common::{contents, fails, names, ok, repository, stderr, wmgm, write_weights};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
@@ -156,6 +156,71 @@ fn reads_well(out: &Path) {
 }
 
 #[test]
+fn features_and_a_headline() {
+    let folder = started();
+    let at = folder.path();
+    let text = fs::read_to_string(at.join("compare.toml")).unwrap();
+    let models = text.find("[[model]]").unwrap();
+    let small = text[..models]
+        .replace("passes = [4, 8, 16]", "passes = [4]")
+        .replace(
+            "sheet = 8",
+            "sheet = 4\nheadline = 12\nfeatures = [\"efficientnet-lite0\"]",
+        )
+        + "[[model]]\nname = \"wmgm\"\nconfig = \"small-wmgm.toml\"\n";
+    fs::write(at.join("compare.toml"), &small).unwrap();
+    let run = || {
+        let mut command = compare(at, "out");
+        command.env("XDG_CACHE_HOME", at.join("cache"));
+        command
+    };
+    // Without the weights, before anything is trained.
+    fails(run(), &["efficientnet-lite0", "feature-weights"]);
+    assert!(!at.join("out/wmgm").exists());
+    let weights = write_weights(at);
+    ok(run());
+    let results = json(&at.join("out/results.json"));
+    let names = [
+        "band distance",
+        "Frechet distance (efficientnet-lite0)",
+        "kernel distance (efficientnet-lite0)",
+    ];
+    assert_eq!(results["measures"], serde_json::json!(names));
+    let model = &results["models"][0];
+    for name in names {
+        let curve = model["points"][0]["distances"][name].as_array().unwrap();
+        assert_eq!(curve.len(), 2);
+        assert_eq!(
+            model["headline"]["distances"][name]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+    let words = fs::read_to_string(at.join("out/results.md")).unwrap();
+    assert!(
+        words.contains("## 12 pictures of seed 0 at 4 passes"),
+        "{words}"
+    );
+    assert!(
+        at.join("out/curves-frechet-distance-efficientnet-lite0.png")
+            .exists()
+    );
+
+    // The same weights elsewhere are the same measure: nothing is made again.
+    let other = at.join("other.safetensors");
+    fs::rename(&weights, &other).unwrap();
+    let before = contents(&at.join("out/points"));
+    let mut named = run();
+    named
+        .arg("--weights")
+        .arg(format!("efficientnet-lite0={}", other.display()));
+    ok(named);
+    assert!(contents(&at.join("out/points")) == before);
+}
+
+#[test]
 fn a_plan_tells_the_work_before_it_is_done() {
     let folder = started();
     let at = folder.path();
@@ -228,6 +293,16 @@ fn comparisons_that_cannot_be_made_are_refused() {
             "multiply_adds = 1e9",
             "multiply_adds = nan",
             "multiply_adds is NaN",
+        ),
+        (
+            "pictures = 8",
+            "pictures = 8\nheadline = 1",
+            "headline is 1",
+        ),
+        (
+            "pictures = 8",
+            "pictures = 8\nfeatures = [\"vgg\"]",
+            "each of efficientnet-lite0",
         ),
         ("name = \"sgm\"", "name = \"../sgm\"", "cannot be named so"),
         ("name = \"sgm\"", "name = \"wsgm\"", "two models are named"),

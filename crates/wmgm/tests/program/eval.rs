@@ -1,9 +1,6 @@
 //! `wmgm eval`: folders and models against pictures and statistics.
 
-use super::common::{fails, names, noisy_by_name, ok, tiny_bundle, wmgm, write_pictures};
-use candle_core::Device;
-use gen_metrics::net::EfficientNetLite0;
-use nn_ops::Params;
+use super::common::{fails, names, ok, tiny_bundle, wmgm, write_pictures, write_weights};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -20,20 +17,6 @@ fn eval(folder: &Path, args: &[&str]) -> Command {
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// EfficientNet-Lite0 with weights of noise, where the program looks for it.
-fn write_weights(folder: &Path) {
-    let params = Params::new(1);
-    EfficientNetLite0::new(params.builder(&Device::Cpu)).unwrap();
-    let at = folder.join("cache/wmgm/metrics");
-    std::fs::create_dir_all(&at).unwrap();
-    let tensors = noisy_by_name(&params, |name, v| match name.ends_with("running_var") {
-        true => 1.0 + v.abs(),
-        false => v,
-    });
-    let file = at.join("efficientnet-lite0.safetensors");
-    checkpoints::safetensors::write(&file, tensors, None, None).unwrap();
 }
 
 #[test]
