@@ -173,8 +173,8 @@ def bands():
         edges = np.linspace(-(2.0**level), 2.0**level, bins + 1)
         hist = lambda x: np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0]
         a, b = hist(samples), hist(reference)
-        before = np.cumsum(b) - b
-        group = np.minimum(groups - 1, groups * before // b.sum())
+        middle = 2 * np.cumsum(b) - b  # in halves of a count
+        group = np.minimum(groups - 1, groups * middle // (2 * b.sum()))
         p, q = (np.bincount(group, x)[np.unique(group)] + 0.5 for x in (b, a))
         p, q = p / p.sum(), q / q.sum()
         h = samples.shape[-1]

@@ -293,7 +293,8 @@ fn divergence(p: &[u64], q: &[u64]) -> f64 {
     let mut groups: Vec<(u64, [f64; 2])> = Vec::new();
     let mut before = 0;
     for (&p, &q) in p.iter().zip(q) {
-        let group = (GROUPS * before / total.max(1)).min(GROUPS - 1);
+        // By the middle of the bin's share: what lies beyond the reference on either side is apart from a peak at its end.
+        let group = (GROUPS * (2 * before + p) / (2 * total).max(1)).min(GROUPS - 1);
         before += p;
         let more = [p as f64, q as f64];
         match groups.last_mut() {
