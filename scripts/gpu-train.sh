@@ -19,7 +19,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$result" "$work/run" "$work/pictures"
 "${WMGM_PYTHON:-python3}" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extract("./wmgm", sys.argv[2], filter="data")' "$archive" "$work"
-wmgm() { "$repository/scripts/gpu-libraries.sh" "$work/wmgm" "$@"; }
+device=${WMGM_DEVICE:-cuda}
+libraries=("$repository/scripts/gpu-libraries.sh")
+# For a try without a GPU.
+if [ "$device" = cpu ]; then libraries=(); fi
+wmgm() { "${libraries[@]}" "$work/wmgm" "$@"; }
 if [ -f "$data" ]; then
     tar -xf "$data" -C "$work/pictures"
     data=$work/pictures
@@ -39,8 +43,8 @@ fi
 
 # A signal saves and stops with 130.
 status=0
-"$repository/scripts/gpu-libraries.sh" timeout -s TERM "$seconds" "$work/wmgm" train "$config" --data "$data" --out "$work/run" \
-    --device "${WMGM_DEVICE:-cuda}" "${how[@]}" || status=$?
+"${libraries[@]}" timeout -s TERM "$seconds" "$work/wmgm" train "$config" --data "$data" --out "$work/run" \
+    --device "$device" "${how[@]}" || status=$?
 case $status in 0 | 124 | 130) ;; *) exit "$status" ;; esac
 
 pieces() { split -b 16000000 - "$result/$1.tar."; }
@@ -48,7 +52,7 @@ rm -f "$result"/model.tar.* "$result"/run.tar.*
 if [ -f "$work/run/low.checkpoint.safetensors" ] && [ -f "$work/run/high.checkpoint.safetensors" ]; then
     rm -rf "$work/model"
     wmgm bundle "$work/run" --out "$work/model"
-    wmgm sample --model "$work/model" --device "${WMGM_DEVICE:-cuda}" --out "$work/samples.png"
+    wmgm sample --model "$work/model" --device "$device" --out "$work/samples.png"
     tar -C "$work" -cf - model samples.png | pieces model
 fi
 if [ "${WMGM_SLIM:-0}" != 1 ]; then
