@@ -101,6 +101,60 @@ fn gradients_of_the_detail_networks() {
 }
 
 #[test]
+fn generators_of_their_own_know_only_their_level() {
+    let config = DetailGeneratorConfig {
+        shared: false,
+        ..small_generator()
+    };
+    let params = Params::new(4);
+    let generator = DetailGenerator::new(config.clone(), params.builder(&Device::Cpu)).unwrap();
+    let (low, noise) = (
+        f64s(&[4, 3, 8, 8], 0.3).to_dtype(DType::F32).unwrap(),
+        f64s(&[4, 2, 8, 8], 0.7).to_dtype(DType::F32).unwrap(),
+    );
+    let values = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mixed = || {
+        values(
+            generator
+                .forward_mixed(&low, &noise, &[1, 2, 2, 1])
+                .unwrap(),
+        )
+    };
+    let alone = |i: usize, level: usize| {
+        let (low, noise) = (low.narrow(0, i, 1).unwrap(), noise.narrow(0, i, 1).unwrap());
+        values(generator.forward(&low, &noise, level).unwrap())
+    };
+    let before = mixed();
+    assert_eq!(
+        before,
+        [alone(0, 1), alone(1, 2), alone(2, 2), alone(3, 1)].concat()
+    );
+    let named = params.named();
+    assert!(
+        named
+            .iter()
+            .all(|(name, _)| name.starts_with("level1.") || name.starts_with("level2."))
+    );
+    for (name, var) in named.iter().filter(|(name, _)| name.starts_with("level2.")) {
+        let doubled = (var.as_tensor() * 2.0).unwrap();
+        var.set(&doubled).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    let (after, each) = (mixed(), before.len() / 4);
+    for (i, level) in [1, 2, 2, 1].iter().enumerate() {
+        let part = i * each..(i + 1) * each;
+        assert_eq!(before[part.clone()] == after[part], *level == 1, "item {i}");
+    }
+    // A shared one has the names that it always had, and says nothing of sharing.
+    let text = serde_json::to_string(&small_generator()).unwrap();
+    assert!(!text.contains("shared"), "{text}");
+    assert!(
+        serde_json::to_string(&config)
+            .unwrap()
+            .contains("\"shared\":false")
+    );
+}
+
+#[test]
 fn gradients_of_the_official_networks() {
     let params = Params::new(1);
     let vb = params.builder(&Device::Cpu).set_dtype(DType::F64);

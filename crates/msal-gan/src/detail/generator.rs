@@ -26,6 +26,17 @@ pub struct DetailGeneratorConfig {
     pub widths: Vec<usize>,
     /// Residual blocks at each size on the way down (and again on the way up).
     pub blocks: usize,
+    /// Whether all levels share one network, which is then told the level; otherwise each has its own.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub shared: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(shared: &bool) -> bool {
+    *shared
 }
 
 impl Default for DetailGeneratorConfig {
@@ -36,6 +47,7 @@ impl Default for DetailGeneratorConfig {
             noise_channels: 4,
             widths: vec![32, 64, 96],
             blocks: 1,
+            shared: true,
         }
     }
 }
@@ -95,18 +107,13 @@ impl Module for ResBlock {
     }
 }
 
-/// A residual U-Net: standardised low band (N, C, H, W) and noise (N, Z, H, W) to standardised details (N, 3 C, H, W),
-/// in the order LH, HL, HH, each of C channels.
+/// From standardised low band (N, C, H, W) and noise (N, Z, H, W) to standardised details (N, 3 C, H, W), in the order LH, HL,
+/// HH, each of C channels.
 #[derive(Debug, Clone)]
 pub struct DetailGenerator {
     config: DetailGeneratorConfig,
-    first: Conv2d,
-    down: Vec<Vec<ResBlock>>,
-    middle: ResBlock,
-    up: Vec<Vec<ResBlock>>,
-    norm: GroupNorm,
-    last: Conv2d,
-    plans: Plans,
+    /// One for all levels, or one for each from the finest.
+    nets: Vec<Net>,
 }
 
 impl DetailGenerator {
@@ -124,7 +131,84 @@ impl DetailGenerator {
         if let Some(w) = c.widths.iter().find(|w| **w == 0 || **w % GROUPS != 0) {
             bail!("detail generator: width {w} is not a multiple of {GROUPS}")
         }
-        let inputs = c.channels + c.noise_channels + c.levels;
+        let nets = match c.shared {
+            true => vec![Net::new(c, vb)?],
+            false => (1..=c.levels)
+                .map(|level| Net::new(c, vb.pp(format!("level{level}"))))
+                .collect::<Result<_>>()?,
+        };
+        Ok(Self { config, nets })
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &DetailGeneratorConfig {
+        &self.config
+    }
+
+    /// Multiply-adds of one pass for one picture whose low band is of `size` (H, W), counted as in [`nn_ops::count`].
+    pub fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+        self.nets[0].multiply_adds(size)
+    }
+
+    /// Details of `level` (1 is the finest) from its low band and noise.
+    ///
+    /// # Errors
+    /// Channels that do not fit, sizes not divisible by 2^(sizes - 1), a level out of range.
+    pub fn forward(&self, low: &Tensor, noise: &Tensor, level: usize) -> Result<Tensor> {
+        self.forward_mixed(low, noise, &vec![level; low.dim(0)?])
+    }
+
+    /// As [`DetailGenerator::forward`], every item of the batch at a level of its own.
+    ///
+    /// # Errors
+    /// As [`DetailGenerator::forward`], or another number of levels than items.
+    pub fn forward_mixed(&self, low: &Tensor, noise: &Tensor, levels: &[usize]) -> Result<Tensor> {
+        let (n, c, h, w) = low.dims4()?;
+        let factor = 1 << (self.config.widths.len() - 1);
+        let z = self.config.noise_channels;
+        if c != self.config.channels
+            || noise.dims() != [n, z, h, w]
+            || h % factor != 0
+            || w % factor != 0
+        {
+            bail!(
+                "detail generator: needs low (N, {}, H, W) and noise (N, {z}, H, W) with H and W divisible by {factor}, got {:?} and {:?}",
+                self.config.channels,
+                low.shape(),
+                noise.shape()
+            )
+        }
+        let planes = level_planes(low, levels, self.config.levels)?;
+        if self.config.shared {
+            return self.nets[0].forward(&Tensor::cat(&[low, noise, &planes], 1)?);
+        }
+        let x = Tensor::cat(&[low, noise], 1)?;
+        let mut details = Vec::new();
+        let mut start = 0;
+        for group in levels.chunk_by(|a, b| a == b) {
+            let part = x.narrow(0, start, group.len())?;
+            details.push(self.nets[group[0] - 1].forward(&part)?);
+            start += group.len();
+        }
+        Tensor::cat(&details, 0)
+    }
+}
+
+/// A residual U-Net on low band and noise, and where levels share it, the level, together.
+#[derive(Debug, Clone)]
+struct Net {
+    first: Conv2d,
+    down: Vec<Vec<ResBlock>>,
+    middle: ResBlock,
+    up: Vec<Vec<ResBlock>>,
+    norm: GroupNorm,
+    last: Conv2d,
+    plans: Plans,
+}
+
+impl Net {
+    fn new(c: &DetailGeneratorConfig, vb: VarBuilder) -> Result<Self> {
+        let inputs = c.channels + c.noise_channels + if c.shared { c.levels } else { 0 };
         let first = Conv2d::new(
             inputs,
             c.widths[0],
@@ -165,17 +249,10 @@ impl DetailGenerator {
             middle,
             up,
             plans: Plans::default(),
-            config,
         })
     }
 
-    /// The network's shape.
-    pub fn config(&self) -> &DetailGeneratorConfig {
-        &self.config
-    }
-
-    /// Multiply-adds of one pass for one picture whose low band is of `size` (H, W), counted as in [`nn_ops::count`].
-    pub fn multiply_adds(&self, size: [usize; 2]) -> u64 {
+    fn multiply_adds(&self, size: [usize; 2]) -> u64 {
         let of = |stage: &[ResBlock], size| -> u64 {
             stage.iter().map(|block| block.multiply_adds(size)).sum()
         };
@@ -191,41 +268,11 @@ impl DetailGenerator {
         ends + down + self.middle.multiply_adds(at(lowest)) + up
     }
 
-    /// Details of `level` (1 is the finest) from its low band and noise.
-    ///
-    /// # Errors
-    /// Channels that do not fit, sizes not divisible by 2^(sizes - 1), a level out of range.
-    pub fn forward(&self, low: &Tensor, noise: &Tensor, level: usize) -> Result<Tensor> {
-        self.forward_mixed(low, noise, &vec![level; low.dim(0)?])
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.plans.one(&[x], |x| self.plain(&x[0]))
     }
 
-    /// As [`DetailGenerator::forward`], every item of the batch at a level of its own.
-    ///
-    /// # Errors
-    /// As [`DetailGenerator::forward`], or another number of levels than items.
-    pub fn forward_mixed(&self, low: &Tensor, noise: &Tensor, levels: &[usize]) -> Result<Tensor> {
-        let (n, c, h, w) = low.dims4()?;
-        let factor = 1 << (self.config.widths.len() - 1);
-        let z = self.config.noise_channels;
-        if c != self.config.channels
-            || noise.dims() != [n, z, h, w]
-            || h % factor != 0
-            || w % factor != 0
-        {
-            bail!(
-                "detail generator: needs low (N, {}, H, W) and noise (N, {z}, H, W) with H and W divisible by {factor}, got {:?} and {:?}",
-                self.config.channels,
-                low.shape(),
-                noise.shape()
-            )
-        }
-        let planes = level_planes(low, levels, self.config.levels)?;
-        let x = Tensor::cat(&[low, noise, &planes], 1)?;
-        self.plans.one(&[&x], |x| self.network(&x[0]))
-    }
-
-    /// The network on low band, noise and level together.
-    fn network(&self, x: &Tensor) -> Result<Tensor> {
+    fn plain(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = self.first.forward(x)?;
         let mut skips = Vec::new();
         for (i, stage) in self.down.iter().enumerate() {
@@ -262,6 +309,7 @@ mod tests {
             noise_channels: 4,
             widths: vec![8, 16],
             blocks: 2,
+            shared: true,
         };
         let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
         let generator = DetailGenerator::new(config, vb).unwrap();

@@ -1,4 +1,4 @@
-//! The default detail model: a small generator shared by all levels and a patch discriminator, both in the wavelet
+//! The default detail model: a small generator, shared by all levels or one for each, and a patch discriminator, both in the wavelet
 //! domain, trained with the hinge loss and an L1 term.
 //!
 //! The official networks are 60 times larger and judge pictures; here the bands are standardised, so that every level

@@ -149,7 +149,8 @@ pub(crate) fn check_generator(
         ));
     }
     let widest = g.widths.iter().max().unwrap_or(&1);
-    small_enough(field, 6 * g.widths.len() * g.blocks, *widest)
+    let networks = if g.shared { 1 } else { levels };
+    small_enough(field, 6 * g.widths.len() * g.blocks * networks, *widest)
 }
 
 fn check_discriminator(field: &str, d: &DetailDiscriminatorConfig, levels: usize) -> Check {
