@@ -139,20 +139,24 @@ fn from_pictures_to_a_model_that_samples() {
 
 /// Any wavelet of the `wavelet` crate: the same way from pictures to pictures.
 #[test]
-fn other_wavelets_are_trained_and_sample_alike() {
+fn other_wavelets_and_generators_of_each_level_sample_alike() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_pictures(at, 4);
-    for name in ["db3", "bior4.4"] {
+    for (name, shared) in [("db3", true), ("bior4.4", false)] {
         let wavelet = format!("levels = 2\nwavelet = \"{name}\"");
+        let generator = format!("[high.generator]\nshared = {shared}");
         let few = "steps = 3\n";
         let config = tiny_with(&[
             ("levels = 2", &wavelet),
+            ("[high.generator]", &generator),
             ("steps = 30\n", few),
             ("steps = 30\n", few),
         ]);
         fs::write(at.join("config.toml"), config).unwrap();
         ok(train(at, &[]));
+        let text = fs::read_to_string(at.join("run/bundle/config.json")).unwrap();
+        assert_eq!(text.contains("\"shared\": false"), !shared, "{text}");
         let info = ok(wmgm(at, ["info", "run/bundle"]));
         assert!(info.contains(&format!("{name}, 2 levels")), "{info}");
         let sample = |out: &str, batch: &str, threads: &str| {
