@@ -29,30 +29,31 @@ fn combine_body<const FMA: bool, T: Real, S: Slot<T>>(
     let n = out.len();
     let mut at = 0;
     while wide_registers::<FMA, T>() && at + WIDEST <= n {
-        block::<FMA, WIDEST, T, S>(&mut out[at..], x, at, stride, runs, pool);
+        block::<FMA, { WIDEST / LANES }, LANES, T, S>(&mut out[at..], x, at, stride, runs, pool);
         at += WIDEST;
     }
     while at + WIDE <= n {
-        block::<FMA, WIDE, T, S>(&mut out[at..], x, at, stride, runs, pool);
+        block::<FMA, { WIDE / LANES }, LANES, T, S>(&mut out[at..], x, at, stride, runs, pool);
         at += WIDE;
     }
     if at < n && n >= LANES {
         if at + LANES <= n {
-            block::<FMA, LANES, T, S>(&mut out[at..], x, at, stride, runs, pool);
+            block::<FMA, 1, LANES, T, S>(&mut out[at..], x, at, stride, runs, pool);
         }
         // The last block may overlap the one before: the same values again.
         let at = n - LANES;
-        block::<FMA, LANES, T, S>(&mut out[at..], x, at, stride, runs, pool);
+        block::<FMA, 1, LANES, T, S>(&mut out[at..], x, at, stride, runs, pool);
     } else {
         while at < n {
-            block::<FMA, 1, T, S>(&mut out[at..], x, at, stride, runs, pool);
+            block::<FMA, 1, 1, T, S>(&mut out[at..], x, at, stride, runs, pool);
             at += 1;
         }
     }
 }
 
+/// `M` vectors of `N` values.
 #[inline(always)]
-fn block<const FMA: bool, const N: usize, T: Real, S: Slot<T>>(
+fn block<const FMA: bool, const M: usize, const N: usize, T: Real, S: Slot<T>>(
     out: &mut [S],
     x: &[T],
     at: usize,
@@ -60,12 +61,26 @@ fn block<const FMA: bool, const N: usize, T: Real, S: Slot<T>>(
     runs: &[Run],
     pool: &[T],
 ) {
-    let mut acc = [T::zero(); N];
+    let mut acc = [[T::zero(); N]; M];
     for run in runs {
-        add::<FMA, N, T>(&mut acc, x, at, stride, run, pool);
+        let weights = &pool[run.at as usize..][..run.len as usize];
+        for (k, &weight) in weights.iter().enumerate() {
+            let x = &x[(run.col + k) * stride + at..][..M * N];
+            for (acc, x) in acc.iter_mut().zip(x.as_chunks::<N>().0) {
+                for (a, &v) in acc.iter_mut().zip(x) {
+                    *a = if FMA {
+                        weight.fused(v, *a)
+                    } else {
+                        *a + weight * v
+                    };
+                }
+            }
+        }
     }
-    for (o, a) in out.iter_mut().zip(acc) {
-        o.put(a);
+    for (out, acc) in out.as_chunks_mut::<N>().0.iter_mut().zip(acc) {
+        for (o, a) in out.iter_mut().zip(acc) {
+            o.put(a);
+        }
     }
 }
 
@@ -75,81 +90,84 @@ fn wide_registers<const FMA: bool, T>() -> bool {
     FMA && size_of::<T>() == 4
 }
 
-#[inline(always)]
-fn add<const FMA: bool, const N: usize, T: Real>(
-    acc: &mut [T; N],
-    x: &[T],
-    at: usize,
-    stride: usize,
-    run: &Run,
-    pool: &[T],
-) {
-    let weights = &pool[run.at as usize..][..run.len as usize];
-    for (k, &weight) in weights.iter().enumerate() {
-        let x = &x[(run.col + k) * stride + at..][..N];
-        for (a, &v) in acc.iter_mut().zip(x) {
-            *a = if FMA {
-                weight.fused(v, *a)
-            } else {
-                *a + weight * v
-            };
-        }
-    }
-}
-
 dispatched!(
-    /// Two such sums of one line by turns: `out[2 i + p] = sum over runs[p] and k of pool[at + k] * x[col + k + i]`.
-    combine_pairs = pairs_body<T: Real, S: Slot<T>>(
-        out: &mut [S], x: &[T], runs: [&[Run]; 2], pool: &[T],
+    /// Two filters at once, `out[f]` by `runs[f]`: the same sums, with samples read once where both refer to the same.
+    combine_two = two_body<T: Real>(
+        out: [&mut [T]; 2], x: &[T], stride: usize, runs: [&[Run]; 2], pool: &[T],
     )
 );
 
 #[inline(always)]
-fn pairs_body<const FMA: bool, T: Real, S: Slot<T>>(
-    out: &mut [S],
+fn two_body<const FMA: bool, T: Real>(
+    [a, b]: [&mut [T]; 2],
     x: &[T],
+    stride: usize,
     runs: [&[Run]; 2],
     pool: &[T],
 ) {
-    let out = out.as_chunks_mut::<2>().0;
-    let n = out.len();
+    let n = a.len().min(b.len());
+    let mut together = runs[0].iter().zip(runs[1]);
+    let alike =
+        runs[0].len() == runs[1].len() && together.all(|(a, b)| (a.col, a.len) == (b.col, b.len));
+    if !alike || n < LANES {
+        combine_body::<FMA, T, T>(a, x, stride, runs[0], pool);
+        combine_body::<FMA, T, T>(b, x, stride, runs[1], pool);
+        return;
+    }
     let mut at = 0;
-    while wide_registers::<FMA, T>() && at + WIDE <= n {
-        pairs::<FMA, WIDE, T, S>(&mut out[at..], x, at, runs, pool);
+    while at + WIDE <= n {
+        two::<FMA, { WIDE / LANES }, T>([&mut a[at..], &mut b[at..]], x, at, stride, runs, pool);
         at += WIDE;
     }
-    while at + LANES <= n {
-        pairs::<FMA, LANES, T, S>(&mut out[at..], x, at, runs, pool);
+    if at + LANES <= n {
+        two::<FMA, 1, T>([&mut a[at..], &mut b[at..]], x, at, stride, runs, pool);
         at += LANES;
     }
-    if at < n && n >= LANES {
+    if at < n {
         // Overlaps the block before: the same values again.
         let at = n - LANES;
-        pairs::<FMA, LANES, T, S>(&mut out[at..], x, at, runs, pool);
-    } else {
-        while at < n {
-            pairs::<FMA, 1, T, S>(&mut out[at..], x, at, runs, pool);
-            at += 1;
-        }
+        two::<FMA, 1, T>([&mut a[at..], &mut b[at..]], x, at, stride, runs, pool);
     }
 }
 
 #[inline(always)]
-fn pairs<const FMA: bool, const N: usize, T: Real, S: Slot<T>>(
-    out: &mut [[S; 2]],
+fn two<const FMA: bool, const M: usize, T: Real>(
+    [a, b]: [&mut [T]; 2],
     x: &[T],
     at: usize,
-    [even, odd]: [&[Run]; 2],
+    stride: usize,
+    runs: [&[Run]; 2],
     pool: &[T],
 ) {
-    let (mut e, mut o) = ([T::zero(); N], [T::zero(); N]);
-    for run in even {
-        add::<FMA, N, T>(&mut e, x, at, 1, run, pool);
+    let mut acc = [[[T::zero(); LANES]; M]; 2];
+    let of = |run: &Run| &pool[run.at as usize..][..run.len as usize];
+    for (first, second) in runs[0].iter().zip(runs[1]) {
+        for (k, (&p, &q)) in of(first).iter().zip(of(second)).enumerate() {
+            let x = &x[(first.col + k) * stride + at..][..M * LANES];
+            let [a, b] = &mut acc;
+            for ((a, b), x) in a.iter_mut().zip(b).zip(x.as_chunks::<LANES>().0) {
+                for i in 0..LANES {
+                    (a[i], b[i]) = match FMA {
+                        true => (p.fused(x[i], a[i]), q.fused(x[i], b[i])),
+                        false => (a[i] + p * x[i], b[i] + q * x[i]),
+                    };
+                }
+            }
+        }
     }
-    for run in odd {
-        add::<FMA, N, T>(&mut o, x, at, 1, run, pool);
+    for (out, acc) in [a, b].into_iter().zip(acc) {
+        out[..M * LANES].copy_from_slice(acc.as_flattened());
     }
-    for ((pair, e), o) in out.iter_mut().zip(e).zip(o) {
+}
+
+dispatched!(
+    /// Even and odd samples together, as many pairs as there are.
+    interleave = interleave_body<T: Real, S: Slot<T>>(even: &[T], odd: &[T], out: &mut [S])
+);
+
+#[inline(always)]
+fn interleave_body<const FMA: bool, T: Real, S: Slot<T>>(even: &[T], odd: &[T], out: &mut [S]) {
+    for ((pair, &e), &o) in out.as_chunks_mut::<2>().0.iter_mut().zip(even).zip(odd) {
         pair[0].put(e);
         pair[1].put(o);
     }
@@ -214,40 +232,38 @@ mod tests {
         }
     }
 
-    /// The same of pairs: both sums are bit by bit those of `combine`.
+    /// Two at once are bit by bit what each is alone, whether or not they refer to the same samples.
     #[test]
-    fn pairs_are_two_sums_by_turns() {
+    fn two_are_each_alone() {
         let pool: Vec<f32> = (0..9).map(|k| 0.2 * k as f32 - 0.7).collect();
         let run = |col, at, len| Run { col, at, len };
-        let (even, odd) = ([run(0, 0, 4), run(107, 4, 5)], [run(1, 3, 4)]);
-        let x: Vec<f32> = (0..220).map(|i| (i as f32 * 0.7).sin()).collect();
+        let even = [run(0, 0, 4), run(7, 4, 5)];
+        let (alike, other) = ([run(0, 3, 4), run(7, 1, 5)], [run(1, 3, 4)]);
         for n in 0..=100 {
+            let x: Vec<f32> = (0..13 * n).map(|i| (i as f32 * 0.7).sin()).collect();
             for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
-                let mut want = [vec![0.0; n], vec![0.0; n]];
-                combine(isa, &mut want[0], &x, 1, &even, &pool);
-                combine(isa, &mut want[1], &x, 1, &odd, &pool);
-                let mut got = vec![f32::NAN; 2 * n];
-                combine_pairs(isa, &mut got, &x, [&even, &odd], &pool);
-                for (i, pair) in got.chunks(2).enumerate() {
-                    assert_eq!(pair, [want[0][i], want[1][i]], "{isa:?}, {n} pairs");
+                for odd in [&alike[..], &other] {
+                    let [mut p, mut q, mut a, mut b] = [(); 4].map(|()| vec![f32::NAN; n]);
+                    combine(isa, &mut p, &x, n, &even, &pool);
+                    combine(isa, &mut q, &x, n, odd, &pool);
+                    combine_two(isa, [&mut a, &mut b], &x, n, [&even, odd], &pool);
+                    assert_eq!((a, b), (p, q), "{isa:?}, {n} values");
                 }
             }
         }
     }
 
     #[test]
-    fn deinterleaving_parts_even_and_odd() {
+    fn interleaving_undoes_deinterleaving() {
         for n in 0..70usize {
             let x: Vec<f64> = (0..n).map(|i| i as f64).collect();
             for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
-                let (mut even, mut odd) = (vec![f64::NAN; n.div_ceil(2)], vec![f64::NAN; n / 2]);
+                let (mut even, mut odd) = (vec![0.0; n.div_ceil(2)], vec![0.0; n / 2]);
                 deinterleave(isa, &x, &mut even, &mut odd);
                 assert!(even.iter().enumerate().all(|(i, &v)| v == 2.0 * i as f64));
-                assert!(
-                    odd.iter()
-                        .enumerate()
-                        .all(|(i, &v)| v == 2.0 * i as f64 + 1.0)
-                );
+                let mut back = vec![f64::NAN; n / 2 * 2];
+                interleave(isa, &even, &odd, &mut back);
+                assert_eq!(back, x[..n / 2 * 2]);
             }
         }
     }

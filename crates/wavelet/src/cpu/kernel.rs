@@ -1,6 +1,6 @@
 //! A matrix made ready for the processor: weights in the data's type, and stretches of rows that are one filter.
 
-use super::combine::{combine, combine_pairs, deinterleave};
+use super::combine::{combine, combine_two, deinterleave, interleave};
 use super::dispatch::Isa;
 use super::{Real, Slot};
 use crate::matrix::{Matrix, Run};
@@ -153,6 +153,20 @@ impl<T: Real> Kernel<T> {
         combine(isa, out, &x[from..], stride, matrix.runs(r), &self.pool);
     }
 
+    /// Rows from `r` on, as many as `out` has of `stride` values each.
+    pub fn rows(&self, isa: Isa, matrix: &Matrix, r: usize, x: &[T], stride: usize, out: &mut [T]) {
+        let mut rows = (r..).zip(out.chunks_exact_mut(stride));
+        while let Some((r, a)) = rows.next() {
+            match rows.next() {
+                Some((_, b)) => {
+                    let runs = [matrix.runs(r), matrix.runs(r + 1)];
+                    combine_two(isa, [a, b], x, stride, runs, &self.pool);
+                }
+                None => combine(isa, a, x, stride, matrix.runs(r), &self.pool),
+            }
+        }
+    }
+
     /// Matrix times each line of `cols` values; `scratch` is kept from call to call. A line's values do not depend on
     /// how many there are.
     pub fn lines<S: Slot<T>>(
@@ -194,9 +208,12 @@ impl<T: Real> Kernel<T> {
                 }
             }
             Middle::Doubling(pairs) => {
+                scratch.resize(out.len(), T::zero());
                 for p in pairs {
                     let out = &mut out[2 * p.first..][..2 * p.count];
-                    combine_pairs(isa, out, x, [&p.runs[0], &p.runs[1]], pool);
+                    let (even, odd) = scratch[..out.len()].split_at_mut(p.count);
+                    combine_two(isa, [even, odd], x, 1, [&p.runs[0], &p.runs[1]], pool);
+                    interleave(isa, even, odd, out);
                 }
             }
         }

@@ -206,9 +206,7 @@ pub(crate) fn synthesis2<T: Real>(
             groups.for_each_init(<(Vec<T>, Vec<T>)>::default, |(rows, scratch), (g, out)| {
                 let lines = out.len() / frame.size[1];
                 rows.resize(lines * 2 * mw, T::zero());
-                for (r, row) in rows.chunks_exact_mut(2 * mw).enumerate() {
-                    h.row(GROUP * g + r, columns, 2 * mw, 0, row);
-                }
+                (h.kernel).rows(h.isa, h.matrix, GROUP * g, columns, 2 * mw, rows);
                 w.kernel.lines(w.isa, w.matrix, rows, out, scratch);
             });
         });
