@@ -11,17 +11,45 @@ const WIDE: usize = 32;
 /// Then, for what is left, one.
 const LANES: usize = 16;
 
+/// Samples in two places: those of columns below `cut`, and the rest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parted<'a, T> {
+    pub parts: [&'a [T]; 2],
+    pub cut: usize,
+}
+
+impl<'a, T> Parted<'a, T> {
+    /// All in one place.
+    pub fn whole(x: &'a [T]) -> Self {
+        let cut = usize::MAX;
+        Self {
+            parts: [x, &[]],
+            cut,
+        }
+    }
+
+    /// Where column `col` is, and its place there.
+    #[inline(always)]
+    fn column(&self, col: usize) -> (&'a [T], usize) {
+        match col.checked_sub(self.cut) {
+            Some(col) => (self.parts[1], col),
+            None => (self.parts[0], col),
+        }
+    }
+}
+
 dispatched!(
-    /// `out[i] = sum over runs and k of pool[at + k] * x[(col + k) * stride + i]`, in that order for every i.
+    /// `out[i] = sum over runs and k of pool[at + k] * x[(col + k) * stride + i]`, in that order for every i. No run goes
+    /// from one part of the samples to the other.
     combine = combine_body<T: Real, S: Slot<T>>(
-        out: &mut [S], x: &[T], stride: usize, runs: &[Run], pool: &[T],
+        out: &mut [S], x: Parted<'_, T>, stride: usize, runs: &[Run], pool: &[T],
     )
 );
 
 #[inline(always)]
 fn combine_body<const FMA: bool, T: Real, S: Slot<T>>(
     out: &mut [S],
-    x: &[T],
+    x: Parted<'_, T>,
     stride: usize,
     runs: &[Run],
     pool: &[T],
@@ -55,7 +83,7 @@ fn combine_body<const FMA: bool, T: Real, S: Slot<T>>(
 #[inline(always)]
 fn block<const FMA: bool, const M: usize, const N: usize, T: Real, S: Slot<T>>(
     out: &mut [S],
-    x: &[T],
+    x: Parted<'_, T>,
     at: usize,
     stride: usize,
     runs: &[Run],
@@ -64,8 +92,9 @@ fn block<const FMA: bool, const M: usize, const N: usize, T: Real, S: Slot<T>>(
     let mut acc = [[T::zero(); N]; M];
     for run in runs {
         let weights = &pool[run.at as usize..][..run.len as usize];
+        let (x, col) = x.column(run.col);
         for (k, &weight) in weights.iter().enumerate() {
-            let x = &x[(run.col + k) * stride + at..][..M * N];
+            let x = &x[(col + k) * stride + at..][..M * N];
             for (acc, x) in acc.iter_mut().zip(x.as_chunks::<N>().0) {
                 for (a, &v) in acc.iter_mut().zip(x) {
                     *a = if FMA {
@@ -93,14 +122,14 @@ fn wide_registers<const FMA: bool, T>() -> bool {
 dispatched!(
     /// Two filters at once, `out[f]` by `runs[f]`: the same sums, with samples read once where both refer to the same.
     combine_two = two_body<T: Real>(
-        out: [&mut [T]; 2], x: &[T], stride: usize, runs: [&[Run]; 2], pool: &[T],
+        out: [&mut [T]; 2], x: Parted<'_, T>, stride: usize, runs: [&[Run]; 2], pool: &[T],
     )
 );
 
 #[inline(always)]
 fn two_body<const FMA: bool, T: Real>(
     [a, b]: [&mut [T]; 2],
-    x: &[T],
+    x: Parted<'_, T>,
     stride: usize,
     runs: [&[Run]; 2],
     pool: &[T],
@@ -133,7 +162,7 @@ fn two_body<const FMA: bool, T: Real>(
 #[inline(always)]
 fn two<const FMA: bool, const M: usize, T: Real>(
     [a, b]: [&mut [T]; 2],
-    x: &[T],
+    x: Parted<'_, T>,
     at: usize,
     stride: usize,
     runs: [&[Run]; 2],
@@ -142,8 +171,9 @@ fn two<const FMA: bool, const M: usize, T: Real>(
     let mut acc = [[[T::zero(); LANES]; M]; 2];
     let of = |run: &Run| &pool[run.at as usize..][..run.len as usize];
     for (first, second) in runs[0].iter().zip(runs[1]) {
+        let (x, col) = x.column(first.col);
         for (k, (&p, &q)) in of(first).iter().zip(of(second)).enumerate() {
-            let x = &x[(first.col + k) * stride + at..][..M * LANES];
+            let x = &x[(col + k) * stride + at..][..M * LANES];
             let [a, b] = &mut acc;
             for ((a, b), x) in a.iter_mut().zip(b).zip(x.as_chunks::<LANES>().0) {
                 for i in 0..LANES {
@@ -221,7 +251,7 @@ mod tests {
                     continue;
                 }
                 let mut got = vec![f32::NAN; n];
-                combine(isa, &mut got, &x, stride, &runs, &pool);
+                combine(isa, &mut got, Parted::whole(&x), stride, &runs, &pool);
                 for (g, w) in got.iter().zip(&want) {
                     assert!(
                         (*g as f64 - w).abs() < 2e-6,
@@ -240,13 +270,18 @@ mod tests {
         let even = [run(0, 0, 4), run(7, 4, 5)];
         let (alike, other) = ([run(0, 3, 4), run(7, 1, 5)], [run(1, 3, 4)]);
         for n in 0..=100 {
-            let x: Vec<f32> = (0..13 * n).map(|i| (i as f32 * 0.7).sin()).collect();
+            let values: Vec<f32> = (0..13 * n).map(|i| (i as f32 * 0.7).sin()).collect();
+            let (low, high) = values.split_at(6 * n);
+            let x = Parted {
+                parts: [low, high],
+                cut: 6,
+            };
             for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
                 for odd in [&alike[..], &other] {
                     let [mut p, mut q, mut a, mut b] = [(); 4].map(|()| vec![f32::NAN; n]);
-                    combine(isa, &mut p, &x, n, &even, &pool);
-                    combine(isa, &mut q, &x, n, odd, &pool);
-                    combine_two(isa, [&mut a, &mut b], &x, n, [&even, odd], &pool);
+                    combine(isa, &mut p, Parted::whole(&values), n, &even, &pool);
+                    combine(isa, &mut q, x, n, odd, &pool);
+                    combine_two(isa, [&mut a, &mut b], x, n, [&even, odd], &pool);
                     assert_eq!((a, b), (p, q), "{isa:?}, {n} values");
                 }
             }

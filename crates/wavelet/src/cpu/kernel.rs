@@ -1,6 +1,6 @@
 //! A matrix made ready for the processor: weights in the data's type, and stretches of rows that are one filter.
 
-use super::combine::{combine, combine_two, deinterleave, interleave};
+use super::combine::{Parted, combine, combine_two, deinterleave, interleave};
 use super::dispatch::Isa;
 use super::{Real, Slot};
 use crate::matrix::{Matrix, Run};
@@ -150,19 +150,40 @@ impl<T: Real> Kernel<T> {
         from: usize,
         out: &mut [S],
     ) {
-        combine(isa, out, &x[from..], stride, matrix.runs(r), &self.pool);
+        combine(
+            isa,
+            out,
+            Parted::whole(&x[from..]),
+            stride,
+            matrix.runs(r),
+            &self.pool,
+        );
     }
 
-    /// Rows from `r` on, as many as `out` has of `stride` values each.
-    pub fn rows(&self, isa: Isa, matrix: &Matrix, r: usize, x: &[T], stride: usize, out: &mut [T]) {
-        let mut rows = (r..).zip(out.chunks_exact_mut(stride));
+    /// Rows from `r` on of the matrix times two bands of (cols / 2, width): the `part`-th `width` values of each of `out`'s
+    /// rows of `2 width`.
+    pub fn synthesis_rows(
+        &self,
+        isa: Isa,
+        matrix: &Matrix,
+        r: usize,
+        bands: [&[T]; 2],
+        width: usize,
+        part: usize,
+        out: &mut [T],
+    ) {
+        debug_assert_eq!(matrix.cut, Some(matrix.cols / 2));
+        let cut = matrix.cols / 2;
+        let x = Parted { parts: bands, cut };
+        let rows = out.chunks_exact_mut(2 * width);
+        let mut rows = (r..).zip(rows.map(|row| &mut row[part * width..][..width]));
         while let Some((r, a)) = rows.next() {
             match rows.next() {
                 Some((_, b)) => {
                     let runs = [matrix.runs(r), matrix.runs(r + 1)];
-                    combine_two(isa, [a, b], x, stride, runs, &self.pool);
+                    combine_two(isa, [a, b], x, width, runs, &self.pool);
                 }
-                None => combine(isa, a, x, stride, matrix.runs(r), &self.pool),
+                None => combine(isa, a, x, width, matrix.runs(r), &self.pool),
             }
         }
     }
@@ -204,7 +225,7 @@ impl<T: Real> Kernel<T> {
                 deinterleave(isa, x, even, odd);
                 for s in stretches {
                     let out = &mut out[s.row..][..s.count];
-                    combine(isa, out, scratch, 1, &s.runs, pool);
+                    combine(isa, out, Parted::whole(scratch), 1, &s.runs, pool);
                 }
             }
             Middle::Doubling(pairs) => {
@@ -212,7 +233,14 @@ impl<T: Real> Kernel<T> {
                 for p in pairs {
                     let out = &mut out[2 * p.first..][..2 * p.count];
                     let (even, odd) = scratch[..out.len()].split_at_mut(p.count);
-                    combine_two(isa, [even, odd], x, 1, [&p.runs[0], &p.runs[1]], pool);
+                    combine_two(
+                        isa,
+                        [even, odd],
+                        Parted::whole(x),
+                        1,
+                        [&p.runs[0], &p.runs[1]],
+                        pool,
+                    );
                     interleave(isa, even, odd, out);
                 }
             }
@@ -238,7 +266,14 @@ impl<T: Real> Kernel<T> {
         }
         for (row, runs) in rows {
             let mut sums = [T::zero(); GROUP];
-            combine(isa, &mut sums, scratch, GROUP, runs, &self.pool);
+            combine(
+                isa,
+                &mut sums,
+                Parted::whole(scratch),
+                GROUP,
+                runs,
+                &self.pool,
+            );
             let slots = out.iter_mut().skip(*row).step_by(matrix.rows());
             slots.zip(sums).for_each(|(slot, sum)| slot.put(sum));
         }
