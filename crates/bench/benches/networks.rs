@@ -4,20 +4,23 @@
 //!
 //! WMGM_PEER_MODES=eager,channels_last,compile chooses among PyTorch's. WMGM_BENCH_DEVICE=cuda runs both sides on that GPU,
 //! in TF32 and bf16, at batches of 64 and 256; WMGM_BENCH_SECONDS is how long it may begin new comparisons. FILTER is a part
-//! of the labels in the table's first column.
+//! of the labels in the table's first column. With `--resources`, on the CPU: all threads against one, and the most memory
+//! that inference takes here and in PyTorch, each in a process of its own.
 
 use anyhow::{Context, Result};
-use bench::{Mode, Peer, TURNS, peak_memory, ratios, spread, turns_on};
+use bench::{Mode, Peer, TURNS, forget_peak, peak_memory, ratios, spread, turns, turns_on};
 use candle_core::{DType, Device, ModuleT, Tensor};
 use candle_nn::VarBuilder;
 use msal_gan::official::{Generator, GeneratorConfig};
 use nn_ops::{AdamW, AdamWConfig, Params, Precision, noise, precision};
 use score_sde::{UNet, UNetConfig};
 use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::process::Command;
 use std::time::Instant;
 
 /// A network on its input.
-type Forward = Box<dyn Fn() -> candle_core::Result<Tensor>>;
+type Forward = Box<dyn Fn() -> candle_core::Result<Tensor> + Send + Sync>;
 
 struct Case {
     label: String,
@@ -30,12 +33,16 @@ struct Case {
     train: bool,
 }
 
-fn unets() -> Result<[(&'static str, UNetConfig); 2]> {
+fn shipped() -> Result<UNetConfig> {
     let text = std::fs::read_to_string(bench::root().join("assets/model/config.json"))?;
-    let shipped: Value = serde_json::from_str(&text)?;
-    let mut shipped: UNetConfig = serde_json::from_value(shipped["score"].clone())?;
-    shipped.dropout = 0.0;
-    let improved = UNetConfig {
+    let config: Value = serde_json::from_str(&text)?;
+    let mut config: UNetConfig = serde_json::from_value(config["score"].clone())?;
+    config.dropout = 0.0;
+    Ok(config)
+}
+
+fn improved() -> UNetConfig {
+    UNetConfig {
         in_channels: 3,
         model_channels: 128,
         out_channels: 6,
@@ -48,11 +55,7 @@ fn unets() -> Result<[(&'static str, UNetConfig); 2]> {
         conv_resample: true,
         num_classes: None,
         dropout: 0.0,
-    };
-    Ok([
-        ("shipped U-Net", shipped),
-        ("improved-diffusion U-Net", improved),
-    ])
+    }
 }
 
 /// Layers that start silent would make the comparison empty.
@@ -79,14 +82,8 @@ fn constants(params: &Params, device: &Device) -> candle_core::Result<VarBuilder
     Ok(VarBuilder::from_tensors(tensors, DType::F32, device))
 }
 
-fn unet(
-    device: &Device,
-    name: &str,
-    config: &UNetConfig,
-    batch: usize,
-    side: usize,
-    train: bool,
-) -> Result<Case> {
+fn unet(device: &Device, config: &UNetConfig, plan: &Plan) -> Result<Case> {
+    let Plan { batch, side, .. } = *plan;
     let params = Params::new(1);
     let net = UNet::new(config.clone(), params.builder(device))?;
     stir(&params)?;
@@ -96,7 +93,7 @@ fn unet(
     let x = noise::normal_tensor(7, &items, 2, 0, &shape, device)?;
     let t = Tensor::arange(0f32, batch as f32, device)?.affine(7.5, 1.0)?;
     Ok(Case {
-        label: format!("{name}, batch {batch} at {side}"),
+        label: plan.label(),
         spec: json!({"network": "unet", "config": config}),
         params,
         inputs: vec![("x", x.clone()), ("t", t.clone())],
@@ -105,11 +102,12 @@ fn unet(
             move || precision::computed(&x, |x| net.forward(x, &t, None, None))
         }),
         forward: Box::new(move || precision::computed(&x, |x| fixed.forward(x, &t, None, None))),
-        train,
+        train: plan.train,
     })
 }
 
-fn generator(device: &Device, batch: usize, side: usize, train: bool) -> Result<Case> {
+fn generator(device: &Device, plan: &Plan) -> Result<Case> {
+    let Plan { batch, side, .. } = *plan;
     let config = GeneratorConfig::default();
     let params = Params::new(1);
     let net = Generator::new(config.clone(), params.builder(device))?;
@@ -118,7 +116,7 @@ fn generator(device: &Device, batch: usize, side: usize, train: bool) -> Result<
     let shape = [config.in_channels, side, side];
     let x = noise::normal_tensor(7, &items, 2, 0, &shape, device)?;
     Ok(Case {
-        label: format!("official generator, batch {batch} at {side}"),
+        label: plan.label(),
         spec: json!({"network": "generator", "config": config}),
         params,
         inputs: vec![("x", x.clone())],
@@ -127,35 +125,74 @@ fn generator(device: &Device, batch: usize, side: usize, train: bool) -> Result<
             move || precision::computed(&x, |x| net.forward_t(x, true))
         }),
         forward: Box::new(move || precision::computed(&x, |x| fixed.forward_t(x, false))),
-        train,
+        train: plan.train,
     })
 }
 
-fn cases(device: &Device) -> Result<Vec<Case>> {
-    let [(shipped_name, shipped), (improved_name, improved)] = unets()?;
-    let generator = |batch, side, train| generator(device, batch, side, train);
-    let improved = |batch, train| unet(device, improved_name, &improved, batch, 32, train);
-    let shipped = |batch, train| unet(device, shipped_name, &shipped, batch, 16, train);
-    if !device.is_cpu() {
-        return Ok(vec![
-            shipped(64, true)?,
-            generator(64, 64, true)?,
-            improved(64, true)?,
-            shipped(256, true)?,
-            generator(256, 64, true)?,
-            improved(256, true)?,
-        ]);
+/// A case before it is built: only one network is in memory at a time.
+#[derive(Clone, Copy)]
+struct Plan {
+    network: Network,
+    batch: usize,
+    side: usize,
+    train: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Network {
+    Generator,
+    Improved,
+    Shipped,
+}
+
+impl Plan {
+    fn label(&self) -> String {
+        let name = match self.network {
+            Network::Generator => "official generator",
+            Network::Improved => "improved-diffusion U-Net",
+            Network::Shipped => "shipped U-Net",
+        };
+        format!("{name}, batch {} at {}", self.batch, self.side)
     }
-    Ok(vec![
-        generator(8, 64, true)?,
-        generator(8, 32, false)?,
-        generator(1, 64, false)?,
-        generator(1, 32, false)?,
-        improved(8, true)?,
-        improved(1, false)?,
-        shipped(32, true)?,
-        shipped(16, false)?,
-    ])
+
+    fn build(&self, device: &Device) -> Result<Case> {
+        match self.network {
+            Network::Generator => generator(device, self),
+            Network::Improved => unet(device, &improved(), self),
+            Network::Shipped => unet(device, &shipped()?, self),
+        }
+    }
+}
+
+fn plans(cpu: bool) -> Vec<Plan> {
+    use Network::{Generator, Improved, Shipped};
+    let all: &[(Network, usize, usize, bool)] = match cpu {
+        false => &[
+            (Shipped, 64, 16, true),
+            (Generator, 64, 64, true),
+            (Improved, 64, 32, true),
+            (Shipped, 256, 16, true),
+            (Generator, 256, 64, true),
+            (Improved, 256, 32, true),
+        ],
+        true => &[
+            (Generator, 8, 64, true),
+            (Generator, 8, 32, false),
+            (Generator, 1, 64, false),
+            (Generator, 1, 32, false),
+            (Improved, 8, 32, true),
+            (Improved, 1, 32, false),
+            (Shipped, 32, 16, true),
+            (Shipped, 16, 16, false),
+        ],
+    };
+    let plan = |&(network, batch, side, train)| Plan {
+        network,
+        batch,
+        side,
+        train,
+    };
+    all.iter().map(plan).collect()
 }
 
 /// Where and how both sides compute.
@@ -168,11 +205,20 @@ struct Place {
 }
 
 fn main() -> Result<()> {
-    let filter = std::env::args().skip(1).find(|a| !a.starts_with("--"));
+    let (options, words): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    let filter = words.into_iter().next();
+    let asked = |option: &str| options.iter().any(|o| o == option);
+    if asked(ALONE) {
+        return alone(&filter.context("whose memory?")?);
+    }
     nn_ops::memory::keep_freed_memory();
     let name = std::env::var("WMGM_BENCH_DEVICE").unwrap_or_else(|_| "cpu".into());
     let choice: nn_ops::device::Choice = name.parse().map_err(anyhow::Error::msg)?;
     let device = nn_ops::device::open(choice)?.device;
+    if asked("--resources") {
+        return resources(filter.as_deref());
+    }
     let seconds = std::env::var("WMGM_BENCH_SECONDS").ok();
     let seconds: f64 = seconds.map_or(Ok(f64::INFINITY), |s| s.parse())?;
     let (precisions, modes): (&[Precision], &'static [Mode]) = match device.is_cpu() {
@@ -193,10 +239,11 @@ fn main() -> Result<()> {
     println!("| network | precision | pass | ours ms | against | its ms | times faster |");
     println!("|---|---|---|---|---|---|---|");
     let began = Instant::now();
-    for case in cases(&device)? {
-        if filter.as_ref().is_some_and(|f| !case.label.contains(f)) {
+    for plan in plans(device.is_cpu()) {
+        if filter.as_ref().is_some_and(|f| !plan.label().contains(f)) {
             continue;
         }
+        let case = plan.build(&device)?;
         for &precision in precisions {
             if began.elapsed().as_secs_f64() > seconds {
                 println!(
@@ -218,15 +265,88 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn run(case: &Case, place: &Place) -> Result<()> {
-    let y = (case.forward)()?;
+/// What PyTorch needs: weights (a copy, as training steps move the variables), inputs and our output.
+fn sent(case: &Case, y: &Tensor) -> Result<HashMap<String, Tensor>> {
     let mut tensors = case.params.tensors();
-    // A copy: the steps below move the variables.
     for t in tensors.values_mut() {
         *t = t.copy()?;
     }
     tensors.extend(case.inputs.iter().map(|(n, t)| (n.to_string(), t.clone())));
     tensors.insert("y".into(), y.clone());
+    Ok(tensors)
+}
+
+/// The option of [`alone`].
+const ALONE: &str = "--alone";
+
+/// Prints the most memory that inference of this case takes: weights, what is made of them, and the evaluation.
+fn alone(label: &str) -> Result<()> {
+    let mut all = plans(true).into_iter();
+    let plan = all.find(|p| p.label() == label).context("no such case")?;
+    // All that only training needs goes away here.
+    let forward = plan.build(&Device::Cpu)?.forward;
+    nn_ops::memory::keep_freed_memory();
+    forget_peak();
+    for _ in 0..3 {
+        forward()?;
+    }
+    println!("{:.0}", peak_memory());
+    Ok(())
+}
+
+/// All threads against one by turns, and memory beside PyTorch's.
+fn resources(filter: Option<&str>) -> Result<()> {
+    let threads = rayon::current_num_threads();
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    println!("Inference; milliseconds are min / median / max of {TURNS} turns.\n");
+    println!(
+        "| network | {threads} threads ms | 1 thread ms | times faster | most MiB | PyTorch's MiB | times as much |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for plan in plans(true) {
+        let label = plan.label();
+        if filter.is_some_and(|f| !label.contains(f)) {
+            continue;
+        }
+        let case = plan.build(&Device::Cpu)?;
+        let y = (case.forward)()?;
+        let mut all = || Ok((case.forward)().map(drop)?);
+        let mut single = || {
+            let start = Instant::now();
+            one.install(|| (case.forward)().map(drop))?;
+            Ok(start.elapsed().as_secs_f64() * 1e3)
+        };
+        let (many, single) = turns(&mut all, &mut [&mut single])?;
+        let child = Command::new(std::env::current_exe()?)
+            .args([ALONE, &label])
+            .output()?;
+        let ours = String::from_utf8_lossy(&child.stdout);
+        let ours: f64 = ours.trim().parse().with_context(|| label.clone())?;
+        let peer = Peer::start(&case.spec, &sent(&case, &y)?, Mode::Eager);
+        let theirs = peer.and_then(|mut peer| {
+            peer.ask("forget")?;
+            for _ in 0..3 {
+                peer.ask("infer")?;
+            }
+            peer.ask("memory")
+        });
+        let theirs = match theirs {
+            Ok(mib) => format!("{mib:.0} | {:.2}", ours / mib),
+            Err(e) => format!("no peer: {e:#} | "),
+        };
+        println!(
+            "| {label} | {} | {} | {} | {ours:.0} | {theirs} |",
+            spread(&many),
+            spread(&single[0]),
+            ratios(&many, &single[0])
+        );
+    }
+    Ok(())
+}
+
+fn run(case: &Case, place: &Place) -> Result<()> {
+    let y = (case.forward)()?;
+    let tensors = sent(case, &y)?;
     let trained = |name: &String| !name.contains("running");
     let vars = case.params.named().into_iter().filter(|(n, _)| trained(n));
     let mut adam = AdamW::new(

@@ -9,8 +9,9 @@ Reads a line from standard input, does what it says and prints the milliseconds 
     backward  the gradients of all its inputs; `input` and `weight` of a convolution just one
     output    does nothing but print the largest difference from the tensor `y`, relative to its largest value
     memory    prints the most memory this process has held, on a GPU what its tensors have, in MiB
+    forget    sets that back to what the process holds now
 """
-import json, math, struct, sys, time
+import gc, json, math, struct, sys, time
 import numpy as np, torch
 from torch import nn
 from torch.nn import functional as F
@@ -303,6 +304,7 @@ def network(case, tensors, mode, precision):
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or extra:
         raise SystemExit(f"tensors do not fit: missing {missing[:3]}, extra {extra[:3]}")
+    tensors.clear()
     net.train(False)
     if mode == "channels_last":
         net = net.to(memory_format=torch.channels_last)
@@ -409,6 +411,11 @@ def main():
         what = line.strip()
         if what == "output":
             print(difference, flush=True)
+        elif what == "forget":
+            gc.collect()
+            with open("/proc/self/clear_refs", "w") as f:
+                f.write("5")
+            print(0, flush=True)
         elif what == "memory" and gpu:
             print(torch.cuda.max_memory_allocated() / 2**20, flush=True)
         elif what == "memory":

@@ -96,7 +96,8 @@ impl Peer {
     }
 
     /// A number: milliseconds of `infer`, `step`, `forward`, `input`, `weight` or `backward`; for `output` the largest difference
-    /// from the tensor `y`, relative to its largest value; for `memory` the peak in MiB.
+    /// from the tensor `y`, relative to its largest value; for `memory` the peak in MiB since the start or the last
+    /// `forget`, which answers 0.
     ///
     /// # Errors
     /// A process that has died.

@@ -17,6 +17,8 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) struct Matrix {
     pub cols: usize,
+    /// Where the columns of the high band begin, if columns are coefficients; no run goes across.
+    pub cut: Option<usize>,
     /// Row r is `runs[starts[r]..starts[r + 1]]`; columns ascend.
     starts: Vec<usize>,
     runs: Vec<Run>,
@@ -76,7 +78,10 @@ impl Matrix {
                 next[c] += 1;
             });
         }
-        let mut out = Builder::new(self.rows());
+        let mut out = match self.cut {
+            Some(_) => Builder::new(self.rows()),
+            None => Builder::of_bands(self.rows() / 2),
+        };
         for c in 0..self.cols {
             out.row
                 .extend_from_slice(&entries[starts[c]..starts[c + 1]]);
@@ -96,10 +101,18 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
+    /// A matrix whose columns are two bands of `m` coefficients.
+    pub fn of_bands(m: usize) -> Self {
+        let mut out = Self::new(2 * m);
+        out.matrix.cut = Some(m);
+        out
+    }
+
     pub fn new(cols: usize) -> Self {
         Self {
             matrix: Matrix {
                 cols,
+                cut: None,
                 starts: vec![0],
                 runs: Vec::new(),
                 pool: Vec::new(),
@@ -137,7 +150,8 @@ impl Builder {
             a.1 += if same { b.1 } else { 0.0 };
             same
         });
-        for piece in row.chunk_by(|a, b| a.0 + 1 == b.0) {
+        let cut = self.matrix.cut;
+        for piece in row.chunk_by(|a, b| a.0 + 1 == b.0 && Some(b.0) != cut) {
             let weights: Vec<f64> = piece.iter().map(|e| e.1).collect();
             let run = self.share(&weights);
             self.matrix.runs.push(Run {

@@ -46,7 +46,7 @@ pub(crate) fn synthesis(w: &Wavelet, mode: Mode, m: usize, n: usize) -> Operator
         Mode::Periodization => half - 1,
         _ => 2 * half - 2,
     };
-    let mut out = Builder::new(2 * m);
+    let mut out = Builder::of_bands(m);
     // Taps of either parity, for rising i.
     let filters = [w.rec_lo(), w.rec_hi()].map(|filter| {
         [0, 1].map(|parity| -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! A matrix made ready for the processor: weights in the data's type, and stretches of rows that are one filter.
 
-use super::combine::{combine, deinterleave, interleave};
+use super::combine::{Parted, combine, combine_two, deinterleave, interleave};
 use super::dispatch::Isa;
 use super::{Real, Slot};
 use crate::matrix::{Matrix, Run};
@@ -25,11 +25,25 @@ struct Stretch {
 /// A matrix as the kernels take it.
 #[derive(Debug)]
 pub(crate) struct Kernel<T> {
-    shape: Shape,
     /// The matrix's own pool, then what the stretches refer to.
     pool: Vec<T>,
-    stretches: Vec<Stretch>,
+    middle: Middle,
     edges: Edges,
+}
+
+/// What one line after the other is multiplied by.
+#[derive(Debug)]
+enum Middle {
+    Halving(Vec<Stretch>),
+    Doubling(Vec<Pairs>),
+}
+
+/// Rows `2 (first + i)` and `2 (first + i) + 1`: two filters by turns, with runs over the samples.
+#[derive(Debug)]
+struct Pairs {
+    first: usize,
+    count: usize,
+    runs: [Vec<Run>; 2],
 }
 
 /// Rows in no stretch, mostly those at the ends: each is one short sum, so several lines are computed side by side.
@@ -80,24 +94,29 @@ impl<T: Real> Kernel<T> {
             false => doubling,
         };
         let mut out = Self {
-            shape,
             pool: matrix.pool().iter().map(|&w| T::from_f64(w)).collect(),
-            stretches: Vec::new(),
+            middle: Middle::Doubling(Vec::new()),
             edges: Edges::default(),
         };
         let mut taken = vec![false; rows];
-        for (row, count) in found {
-            (0..count).for_each(|i| taken[row + i * shape.row_step()] = true);
-            let runs = matrix.runs(row);
-            let runs = match shape {
-                Shape::Doubling => runs.to_vec(),
-                Shape::Halving => runs
-                    .iter()
-                    .flat_map(|r| out.part(*r, matrix.cols))
-                    .collect(),
-            };
-            out.stretches.push(Stretch { row, count, runs });
-        }
+        out.middle = match shape {
+            Shape::Halving => {
+                let stretch = |(row, count)| {
+                    taken[row..row + count].fill(true);
+                    let runs = matrix.runs(row).iter();
+                    let runs = runs.flat_map(|r| out.part(*r, matrix.cols)).collect();
+                    Stretch { row, count, runs }
+                };
+                Middle::Halving(found.into_iter().map(stretch).collect())
+            }
+            Shape::Doubling => {
+                let pairs = pairs(matrix, &found);
+                for p in &pairs {
+                    taken[2 * p.first..2 * (p.first + p.count)].fill(true);
+                }
+                Middle::Doubling(pairs)
+            }
+        };
         out.edges = Edges::new(matrix, (0..rows).filter(|&r| !taken[r]));
         out
     }
@@ -131,7 +150,42 @@ impl<T: Real> Kernel<T> {
         from: usize,
         out: &mut [S],
     ) {
-        combine(isa, out, &x[from..], stride, matrix.runs(r), &self.pool);
+        combine(
+            isa,
+            out,
+            Parted::whole(&x[from..]),
+            stride,
+            matrix.runs(r),
+            &self.pool,
+        );
+    }
+
+    /// Rows from `r` on of the matrix times two bands of (cols / 2, width): the `part`-th `width` values of each of `out`'s
+    /// rows of `2 width`.
+    pub fn synthesis_rows(
+        &self,
+        isa: Isa,
+        matrix: &Matrix,
+        r: usize,
+        bands: [&[T]; 2],
+        width: usize,
+        part: usize,
+        out: &mut [T],
+    ) {
+        debug_assert_eq!(matrix.cut, Some(matrix.cols / 2));
+        let cut = matrix.cols / 2;
+        let x = Parted { parts: bands, cut };
+        let rows = out.chunks_exact_mut(2 * width);
+        let mut rows = (r..).zip(rows.map(|row| &mut row[part * width..][..width]));
+        while let Some((r, a)) = rows.next() {
+            match rows.next() {
+                Some((_, b)) => {
+                    let runs = [matrix.runs(r), matrix.runs(r + 1)];
+                    combine_two(isa, [a, b], x, width, runs, &self.pool);
+                }
+                None => combine(isa, a, x, width, matrix.runs(r), &self.pool),
+            }
+        }
     }
 
     /// Matrix times each line of `cols` values; `scratch` is kept from call to call. A line's values do not depend on
@@ -163,26 +217,32 @@ impl<T: Real> Kernel<T> {
         out: &mut [S],
         scratch: &mut Vec<T>,
     ) {
-        let (rows, cols, pool) = (matrix.rows(), matrix.cols, &self.pool);
-        match self.shape {
-            Shape::Halving => {
+        let (cols, pool) = (matrix.cols, &self.pool);
+        match &self.middle {
+            Middle::Halving(stretches) => {
                 scratch.resize(cols, T::zero());
                 let (even, odd) = scratch.split_at_mut(cols.div_ceil(2));
                 deinterleave(isa, x, even, odd);
-                for s in &self.stretches {
+                for s in stretches {
                     let out = &mut out[s.row..][..s.count];
-                    combine(isa, out, scratch, 1, &s.runs, pool);
+                    combine(isa, out, Parted::whole(scratch), 1, &s.runs, pool);
                 }
             }
-            Shape::Doubling => {
-                scratch.resize(rows, T::zero());
-                let half = rows.div_ceil(2);
-                for s in &self.stretches {
-                    let at = s.row / 2 + if s.row % 2 == 1 { half } else { 0 };
-                    let out = &mut scratch[at..][..s.count];
-                    combine(isa, out, x, 1, &s.runs, pool);
+            Middle::Doubling(pairs) => {
+                scratch.resize(out.len(), T::zero());
+                for p in pairs {
+                    let out = &mut out[2 * p.first..][..2 * p.count];
+                    let (even, odd) = scratch[..out.len()].split_at_mut(p.count);
+                    combine_two(
+                        isa,
+                        [even, odd],
+                        Parted::whole(x),
+                        1,
+                        [&p.runs[0], &p.runs[1]],
+                        pool,
+                    );
+                    interleave(isa, even, odd, out);
                 }
-                interleave(isa, &scratch[..half], &scratch[half..], out);
             }
         }
     }
@@ -206,7 +266,14 @@ impl<T: Real> Kernel<T> {
         }
         for (row, runs) in rows {
             let mut sums = [T::zero(); GROUP];
-            combine(isa, &mut sums, scratch, GROUP, runs, &self.pool);
+            combine(
+                isa,
+                &mut sums,
+                Parted::whole(scratch),
+                GROUP,
+                runs,
+                &self.pool,
+            );
             let slots = out.iter_mut().skip(*row).step_by(matrix.rows());
             slots.zip(sums).for_each(|(slot, sum)| slot.put(sum));
         }
@@ -249,4 +316,21 @@ fn stretches(matrix: &Matrix, shape: Shape) -> Vec<(usize, usize)> {
         }
     }
     out
+}
+
+/// Where stretches of even and of odd rows go side by side.
+fn pairs(matrix: &Matrix, stretches: &[(usize, usize)]) -> Vec<Pairs> {
+    let of = |phase| {
+        let own = stretches.iter().filter(move |s| s.0 % 2 == phase);
+        own.map(|&(row, count)| row / 2..row / 2 + count)
+    };
+    let both = of(0).flat_map(|even| of(1).map(move |odd| (even.clone(), odd)));
+    let shared = both.filter_map(|(even, odd)| {
+        let first = even.start.max(odd.start);
+        let count = even.end.min(odd.end).checked_sub(first)?;
+        let runs = [0, 1].map(|phase| matrix.runs(2 * first + phase).to_vec());
+        let pairs = Pairs { first, count, runs };
+        (count >= SHORTEST).then_some(pairs)
+    });
+    shared.collect()
 }

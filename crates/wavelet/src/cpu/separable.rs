@@ -190,25 +190,20 @@ pub(crate) fn synthesis2<T: Real>(
     let min = rows_per_task(frame.picture_px(), frame.size[1]);
     let fill = |out: &mut [MaybeUninit<T>]| {
         let planes = out.par_chunks_exact_mut(frame.picture_px()).enumerate();
-        planes.for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(columns, rows), (p, out)| {
-                columns.clear();
-                let [ll, lh, hl, hh] = frame.bands(low, high, p);
-                for (left, right) in [(ll, hl), (lh, hh)] {
-                    let both = left.chunks_exact(mw).zip(right.chunks_exact(mw));
-                    both.for_each(|(l, r)| {
-                        columns.extend_from_slice(l);
-                        columns.extend_from_slice(r);
-                    });
+        planes.for_each(|(p, out)| {
+            let [ll, lh, hl, hh] = frame.bands(low, high, p);
+            // Some rows through both directions, while they are in the first cache.
+            let groups = out.par_chunks_mut(GROUP * frame.size[1]).enumerate();
+            let groups = groups.with_min_len(min.div_ceil(GROUP));
+            groups.for_each_init(<(Vec<T>, Vec<T>)>::default, |(rows, scratch), (g, out)| {
+                rows.resize(out.len() / frame.size[1] * 2 * mw, T::zero());
+                for (part, bands) in [[ll, lh], [hl, hh]].into_iter().enumerate() {
+                    let first = GROUP * g;
+                    (h.kernel).synthesis_rows(h.isa, h.matrix, first, bands, mw, part, rows);
                 }
-                rows.resize(frame.size[0] * 2 * mw, T::zero());
-                let each = rows.par_chunks_exact_mut(2 * mw).enumerate();
-                each.with_min_len(min)
-                    .for_each(|(r, row)| h.row(r, columns, 2 * mw, 0, row));
-                w.lines(rows, out, min);
-            },
-        );
+                w.kernel.lines(w.isa, w.matrix, rows, out, scratch);
+            });
+        });
     };
     // SAFETY: the planes are the whole buffer, and every line of each is written.
     unsafe { filled(len, fill) }
