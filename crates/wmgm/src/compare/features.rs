@@ -3,7 +3,7 @@
 use super::Measure;
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
-use crate::eval::FeatureSpace;
+use crate::eval::{FeatureSpace, pictures as borrowed};
 use crate::files::write_atomic;
 use crate::picture::RgbImage;
 use candle_core::Device;
@@ -52,15 +52,12 @@ impl FeatureDistance {
         let statistics = match kept {
             Some(kept) => kept,
             None => {
-                let side = set.size() as usize;
                 let mut values = Vec::new();
                 for start in (0..set.len()).step_by(CHUNK) {
                     if stop() {
                         return Err(Error::Cancelled);
                     }
-                    let some = (start..(start + CHUNK).min(set.len()))
-                        .map(|i| Ok(Picture::new(side, side, set.rgb(i)?)?))
-                        .collect::<Result<Vec<_>>>()?;
+                    let some = borrowed(set, start..(start + CHUNK).min(set.len()))?;
                     values.extend_from_slice(extractor.extract(&some)?.values());
                 }
                 let features = Features::new(values, space.network.dim())?;

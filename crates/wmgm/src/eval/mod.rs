@@ -7,6 +7,7 @@ mod run;
 mod weights;
 
 pub use report::{Measured, Report, Run, Summary};
+pub(crate) use run::pictures;
 pub use run::{Evaluation, Nearest, evaluate};
 pub use weights::{Network, find_weights, weights_folder};
 

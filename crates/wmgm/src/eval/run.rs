@@ -498,7 +498,7 @@ fn same_space(statistics: &Statistics, space: &Space, path: &Path) -> Result<()>
 }
 
 /// A part of a set, borrowed.
-fn pictures(set: &PictureSet, part: std::ops::Range<usize>) -> Result<Vec<Picture<'_>>> {
+pub(crate) fn pictures(set: &PictureSet, part: std::ops::Range<usize>) -> Result<Vec<Picture<'_>>> {
     let side = set.size() as usize;
     part.map(|i| Ok(Picture::new(side, side, set.rgb(i)?)?))
         .collect()
