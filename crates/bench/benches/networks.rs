@@ -5,10 +5,10 @@
 //! WMGM_PEER_MODES=eager,channels_last,compile chooses among PyTorch's. WMGM_BENCH_DEVICE=cuda runs both sides on that GPU,
 //! in TF32 and bf16, at batches of 64 and 256; WMGM_BENCH_SECONDS is how long it may begin new comparisons. FILTER is a part
 //! of the labels in the table's first column. With `--resources`, on the CPU: all threads against one, and the most memory
-//! that inference takes here and in PyTorch, each in a process of its own.
+//! that inference takes here and in PyTorch, every run in a process of its own.
 
 use anyhow::{Context, Result};
-use bench::{Mode, Peer, TURNS, forget_peak, peak_memory, ratios, spread, turns, turns_on};
+use bench::{Mode, Peer, TURNS, forget_peak, peak_memory, ratios, spread, timed, turns_on};
 use candle_core::{DType, Device, ModuleT, Tensor};
 use candle_nn::VarBuilder;
 use msal_gan::official::{Generator, GeneratorConfig};
@@ -278,8 +278,11 @@ fn sent(case: &Case, y: &Tensor) -> Result<HashMap<String, Tensor>> {
 
 /// The option of [`alone`].
 const ALONE: &str = "--alone";
+/// Evaluations of a process of [`alone`], after one that warms up.
+const EVALUATIONS: usize = 3;
 
-/// Prints the most memory that inference of this case takes: weights, what is made of them, and the evaluation.
+/// Prints the most memory that inference of this case takes (weights, what is made of them, and the evaluation), and the
+/// milliseconds of the quickest evaluation.
 fn alone(label: &str) -> Result<()> {
     let mut all = plans(true).into_iter();
     let plan = all.find(|p| p.label() == label).context("no such case")?;
@@ -287,17 +290,33 @@ fn alone(label: &str) -> Result<()> {
     let forward = plan.build(&Device::Cpu)?.forward;
     nn_ops::memory::keep_freed_memory();
     forget_peak();
-    for _ in 0..3 {
-        forward()?;
+    let mut run = || Ok(forward().map(drop)?);
+    let mut least = f64::INFINITY;
+    for _ in 0..=EVALUATIONS {
+        least = least.min(timed(&Device::Cpu, 1, &mut run)?);
     }
-    println!("{:.0}", peak_memory());
+    println!("{:.0} {least}", peak_memory());
     Ok(())
 }
 
-/// All threads against one by turns, and memory beside PyTorch's.
+/// Memory and milliseconds of [`alone`] with so many threads.
+fn child(label: &str, threads: usize) -> Result<(f64, f64)> {
+    let output = Command::new(std::env::current_exe()?)
+        .args([ALONE, label])
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let numbers: Option<(f64, f64)> = said
+        .trim()
+        .split_once(' ')
+        .and_then(|(mib, ms)| Some((mib.parse().ok()?, ms.parse().ok()?)));
+    let problem = || String::from_utf8_lossy(&output.stderr).into_owned();
+    numbers.with_context(|| format!("{label}: {said:?} {}", problem()))
+}
+
+/// All threads against one by turns, each turn a process of its own, and memory beside PyTorch's.
 fn resources(filter: Option<&str>) -> Result<()> {
     let threads = rayon::current_num_threads();
-    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     println!("Inference; milliseconds are min / median / max of {TURNS} turns.\n");
     println!(
         "| network | {threads} threads ms | 1 thread ms | times faster | most MiB | PyTorch's MiB | times as much |"
@@ -308,37 +327,32 @@ fn resources(filter: Option<&str>) -> Result<()> {
         if filter.is_some_and(|f| !label.contains(f)) {
             continue;
         }
+        let (mut many, mut single, mut most) = (Vec::new(), Vec::new(), 0f64);
+        for _ in 0..TURNS {
+            let (mib, ms) = child(&label, threads)?;
+            most = most.max(mib);
+            many.push(ms);
+            single.push(child(&label, 1)?.1);
+        }
         let case = plan.build(&Device::Cpu)?;
         let y = (case.forward)()?;
-        let mut all = || Ok((case.forward)().map(drop)?);
-        let mut single = || {
-            let start = Instant::now();
-            one.install(|| (case.forward)().map(drop))?;
-            Ok(start.elapsed().as_secs_f64() * 1e3)
-        };
-        let (many, single) = turns(&mut all, &mut [&mut single])?;
-        let child = Command::new(std::env::current_exe()?)
-            .args([ALONE, &label])
-            .output()?;
-        let ours = String::from_utf8_lossy(&child.stdout);
-        let ours: f64 = ours.trim().parse().with_context(|| label.clone())?;
         let peer = Peer::start(&case.spec, &sent(&case, &y)?, Mode::Eager);
         let theirs = peer.and_then(|mut peer| {
             peer.ask("forget")?;
-            for _ in 0..3 {
-                peer.ask("infer")?;
+            for _ in 0..=EVALUATIONS {
+                peer.time("infer", 1)?;
             }
             peer.ask("memory")
         });
         let theirs = match theirs {
-            Ok(mib) => format!("{mib:.0} | {:.2}", ours / mib),
+            Ok(mib) => format!("{mib:.0} | {:.2}", most / mib),
             Err(e) => format!("no peer: {e:#} | "),
         };
         println!(
-            "| {label} | {} | {} | {} | {ours:.0} | {theirs} |",
+            "| {label} | {} | {} | {} | {most:.0} | {theirs} |",
             spread(&many),
-            spread(&single[0]),
-            ratios(&many, &single[0])
+            spread(&single),
+            ratios(&many, &single)
         );
     }
     Ok(())
@@ -391,7 +405,11 @@ fn run(case: &Case, place: &Place) -> Result<()> {
                     Ok(adam.step(&loss.backward()?)?)
                 }
             };
-            let (mine, theirs) = turns_on(&place.device, &mut ours, &mut [&mut || peer.ask(pass)])?;
+            let (mine, theirs) = turns_on(
+                &place.device,
+                &mut ours,
+                &mut [&mut |times| peer.time(pass, times)],
+            )?;
             println!(
                 "| {} | {} | {pass} | {} | {} | {} | {} |",
                 case.label,

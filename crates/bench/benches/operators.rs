@@ -1,10 +1,11 @@
-//! Every operator, forward and its gradients, beside PyTorch's, with GFLOP/s beside the machine's peaks.
+//! Every operator, forward and its gradients, beside PyTorch's and candle's own, with GFLOP/s beside the machine's peaks.
 //!
 //! `cargo bench -p bench --bench operators [FILTER]`
 
 use anyhow::Result;
-use bench::{Mode, Peer, TURNS, peaks, ratios, spread, turns};
+use bench::{Mode, Peer, Side, TURNS, peaks, ratios, spread, timed, turns};
 use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::Optimizer;
 use nn_ops::{
     Activation, AdamW, AdamWConfig, Conv2dConfig, Ema, avg_pool2x, batch_norm_train, conv2d,
     group_norm, leaky_relu, max_pool2x, noise, self_attention, silu, softmax, upsample_bilinear2x,
@@ -151,10 +152,12 @@ fn main() -> Result<()> {
         peaks.gemm
     );
     println!(
-        "the ratio is PyTorch's time over ours, turn by turn. Winograd does fewer products than are counted, so it can pass the peak.\n"
+        "ratios are another's time over ours, turn by turn. Winograd does fewer products than are counted, so it can pass the peak.\n"
     );
-    println!("| operator | pass | ours ms | PyTorch ms | times faster | GFLOP/s | of peak |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| operator | pass | ours ms | PyTorch ms | times faster | candle ms | times faster | GFLOP/s | of peak |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for case in cases() {
         if filter
             .as_ref()
@@ -192,7 +195,12 @@ fn run(case: &Case, peak: f64) -> Result<()> {
         Err(e) => eprintln!("no peer: {e:#}"),
     }
     let mut forward = || Ok((case.run)(&tensors).map(drop)?);
-    row(case, "forward", 1.0, peak, &mut forward, peer.as_mut().ok())?;
+    let mut candle = || Ok(plainly(|| (case.run)(&tensors)).map(drop)?);
+    let others = Others {
+        peer: peer.as_mut().ok(),
+        candle: Some(&mut candle),
+    };
+    row(case, "forward", 1.0, peak, &mut forward, others)?;
     for (pass, wanted) in GRADIENTS {
         let of: Vec<&str> = tensors
             .keys()
@@ -211,10 +219,27 @@ fn run(case: &Case, peak: f64) -> Result<()> {
         }
         let y = (case.run)(&own)?;
         let mut backward = || Ok(y.backward().map(drop)?);
+        let y = plainly(|| (case.run)(&own))?;
+        let mut candle = || Ok(plainly(|| y.backward()).map(drop)?);
+        let others = Others {
+            peer: peer.as_mut().ok(),
+            candle: Some(&mut candle),
+        };
         let passes = (of.len() as f64).min(2.0);
-        row(case, pass, passes, peak, &mut backward, peer.as_mut().ok())?;
+        row(case, pass, passes, peak, &mut backward, others)?;
     }
     Ok(())
+}
+
+/// By candle's own operators.
+fn plainly<T>(f: impl FnOnce() -> T) -> T {
+    nn_ops::path::with(nn_ops::path::Path::Reference, f)
+}
+
+/// Who takes turns with us.
+struct Others<'a> {
+    peer: Option<&'a mut Peer>,
+    candle: Option<&'a mut dyn FnMut() -> Result<()>>,
 }
 
 fn row(
@@ -223,17 +248,26 @@ fn row(
     passes: f64,
     peak: f64,
     ours: &mut dyn FnMut() -> Result<()>,
-    peer: Option<&mut Peer>,
+    others: Others<'_>,
 ) -> Result<()> {
-    let (mine, theirs) = match peer {
-        Some(peer) => turns(ours, &mut [&mut || peer.ask(pass)])?,
-        None => turns(ours, &mut [])?,
-    };
+    let (has_peer, has_candle) = (others.peer.is_some(), others.candle.is_some());
+    let mut peer = others
+        .peer
+        .map(|peer| move |times: usize| peer.time(pass, times));
+    let mut candle = others
+        .candle
+        .map(|run| move |times: usize| timed(&Device::Cpu, times, run));
+    let mut sides: Vec<Side<'_>> = Vec::new();
+    sides.extend(peer.as_mut().map(|side| side as Side<'_>));
+    sides.extend(candle.as_mut().map(|side| side as Side<'_>));
+    let (mine, theirs) = turns(ours, &mut sides)?;
     let own = spread(&mine);
-    let (their, ratio) = match theirs.first() {
-        Some(t) => (spread(t).to_string(), ratios(&mine, t).to_string()),
-        None => Default::default(),
+    let mut theirs = theirs.into_iter().peekable();
+    let mut beside = |there: bool| match theirs.next_if(|_| there) {
+        Some(t) => format!("{} | {}", spread(&t), ratios(&mine, &t)),
+        None => " | ".into(),
     };
+    let (peer, candle) = (beside(has_peer), beside(has_candle));
     let (speed, part) = match case.flop > 0.0 {
         true => {
             let speed = case.flop * passes / own.median / 1e6;
@@ -245,7 +279,7 @@ fn row(
         false => Default::default(),
     };
     println!(
-        "| {} | {pass} | {own} | {their} | {ratio} | {speed} | {part} |",
+        "| {} | {pass} | {own} | {peer} | {candle} | {speed} | {part} |",
         case.label
     );
     Ok(())
@@ -267,7 +301,7 @@ fn optimiser() -> Result<()> {
     }
     let grads = loss.backward()?;
     let mut adam = AdamW::new(vars.clone(), AdamWConfig::default())?;
-    let mut ema = Ema::new(vars, 0.999)?;
+    let mut ema = Ema::new(vars.clone(), 0.999)?;
     let spec = json!({"operator": "optimiser"});
     let mut peer = Peer::start(&spec, &sent, Mode::Eager);
     let case = Case {
@@ -278,7 +312,19 @@ fn optimiser() -> Result<()> {
         run: Box::new(|t| Ok(t["x"].clone())),
     };
     let mut step = || Ok(adam.step(&grads)?);
-    row(&case, "adamw", 1.0, 1.0, &mut step, peer.as_mut().ok())?;
+    let params = candle_nn::ParamsAdamW::default();
+    let own = vars.iter().map(|(_, var)| var.clone()).collect();
+    let mut theirs = candle_nn::AdamW::new(own, params)?;
+    let mut candle = || Ok(theirs.step(&grads)?);
+    let others = Others {
+        peer: peer.as_mut().ok(),
+        candle: Some(&mut candle),
+    };
+    row(&case, "adamw", 1.0, 1.0, &mut step, others)?;
     let mut average = || Ok(ema.update()?);
-    row(&case, "ema", 1.0, 1.0, &mut average, peer.as_mut().ok())
+    let others = Others {
+        peer: peer.as_mut().ok(),
+        candle: None,
+    };
+    row(&case, "ema", 1.0, 1.0, &mut average, others)
 }

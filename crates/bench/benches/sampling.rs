@@ -74,7 +74,10 @@ fn main() -> Result<()> {
         let error = peer.ask("output").context("output")?;
         // Sixteen evaluations in a row let rounding grow; a picture has 255 levels for its range of 2.
         assert!(error < 1e-3, "pictures differ by {error}");
-        let (ours, theirs) = turns(&mut || sample().map(drop), &mut [&mut || peer.ask("infer")])?;
+        let (ours, theirs) = turns(
+            &mut || sample().map(drop),
+            &mut [&mut |times| peer.time("infer", times)],
+        )?;
         let memory = peer.ask("memory")?;
         println!(
             "| {} | {} (difference {error:.0e}) | {} | {} | {memory:.0} |",

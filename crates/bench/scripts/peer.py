@@ -422,7 +422,8 @@ def main():
             peak = next(l for l in open("/proc/self/status") if l.startswith("VmHWM:"))
             print(int(peak.split()[1]) / 1024, flush=True)
         else:
-            times = 10 if gpu else 1
+            what, times = what.split()
+            times = int(times)
             wait = torch.cuda.synchronize if gpu else lambda: None
             wait()
             start = time.perf_counter()

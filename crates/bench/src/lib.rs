@@ -9,7 +9,7 @@ mod timing;
 
 pub use peaks::{Peaks, peaks};
 pub use peer::{Mode, Peer};
-pub use timing::{Spread, TURNS, ratios, spread, turns, turns_on};
+pub use timing::{Side, Spread, TURNS, ratios, spread, timed, turns, turns_on};
 
 /// The repository: WMGM_ROOT, for a benchmark carried to another machine, else where it was built.
 pub fn root() -> std::path::PathBuf {

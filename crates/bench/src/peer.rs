@@ -95,9 +95,16 @@ impl Peer {
         Ok(line.trim().into())
     }
 
-    /// A number: milliseconds of `infer`, `step`, `forward`, `input`, `weight` or `backward`; for `output` the largest difference
-    /// from the tensor `y`, relative to its largest value; for `memory` the peak in MiB since the start or the last
-    /// `forget`, which answers 0.
+    /// Milliseconds of one `infer`, `step`, `forward`, `input`, `weight` or `backward` of so many in a row.
+    ///
+    /// # Errors
+    /// A process that has died.
+    pub fn time(&mut self, what: &str, times: usize) -> Result<f64> {
+        self.ask(&format!("{what} {times}"))
+    }
+
+    /// A number: for `output` the largest difference from the tensor `y`, relative to its largest
+    /// value; for `memory` the peak in MiB since the start or the last `forget`, which answers 0.
     ///
     /// # Errors
     /// A process that has died.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Turns that count; one more before them warms both sides up.
 pub const TURNS: usize = 7;
@@ -41,46 +41,64 @@ pub fn ratios(ours: &[f64], theirs: &[f64]) -> Spread {
     spread(&each)
 }
 
-/// Milliseconds of every turn, ours first, then those of each other side, which times itself.
+/// One side of a comparison: runs so many times and answers with the milliseconds of one.
+pub type Side<'a> = &'a mut dyn FnMut(usize) -> Result<f64>;
+
+/// What a turn should take at least: shorter runs are repeated.
+const TURN_MS: f64 = 20.0;
+/// Between sides, for the other's threads to stop waiting busily for more work.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs so many times on a device and waits for the end; milliseconds of one.
+///
+/// # Errors
+/// Those of a run.
+pub fn timed(device: &Device, times: usize, run: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+    device.synchronize()?;
+    let start = Instant::now();
+    for _ in 0..times {
+        run()?;
+    }
+    device.synchronize()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3 / times as f64)
+}
+
+/// Milliseconds of every turn, ours first, then those of each other side.
 ///
 /// # Errors
 /// Those of a side.
 pub fn turns(
     ours: &mut dyn FnMut() -> Result<()>,
-    others: &mut [&mut dyn FnMut() -> Result<f64>],
+    others: &mut [Side<'_>],
 ) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
     turns_on(&Device::Cpu, ours, others)
 }
 
-/// The same with ours on a device: on a GPU, a turn is ten runs and the wait for their end, as the other side's are.
+/// The same with ours on a device: on a GPU, a turn is at least ten runs and the wait for their end.
 ///
 /// # Errors
 /// Those of a side.
 pub fn turns_on(
     device: &Device,
     ours: &mut dyn FnMut() -> Result<()>,
-    others: &mut [&mut dyn FnMut() -> Result<f64>],
+    others: &mut [Side<'_>],
 ) -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
-    let times = if device.is_cpu() { 1 } else { 10 };
-    let mut mine = Vec::new();
-    let mut theirs = vec![Vec::new(); others.len()];
+    let least = if device.is_cpu() { 1 } else { 10 };
+    let mut ours = |times: usize| timed(device, times, ours);
+    let mut sides: Vec<Side<'_>> = vec![&mut ours];
+    sides.extend(others.iter_mut().map(|side| &mut **side as Side<'_>));
+    let mut all = vec![Vec::new(); sides.len()];
+    let mut times = vec![least; sides.len()];
     for turn in 0..=TURNS {
-        device.synchronize()?;
-        let start = Instant::now();
-        for _ in 0..times {
-            ours()?;
-        }
-        device.synchronize()?;
-        let ms = start.elapsed().as_secs_f64() * 1e3 / times as f64;
-        if turn > 0 {
-            mine.push(ms);
-        }
-        for (other, all) in others.iter_mut().zip(&mut theirs) {
-            let ms = other()?;
-            if turn > 0 {
-                all.push(ms);
+        for ((side, times), all) in sides.iter_mut().zip(&mut times).zip(&mut all) {
+            std::thread::sleep(PAUSE);
+            let ms = side(*times)?;
+            match turn {
+                0 => *times = least.max((TURN_MS / ms).ceil().min(200.0) as usize),
+                _ => all.push(ms),
             }
         }
     }
-    Ok((mine, theirs))
+    let ours = all.remove(0);
+    Ok((ours, all))
 }

@@ -63,7 +63,40 @@ fn small_generator() -> DetailGeneratorConfig {
 fn small_discriminator() -> DetailDiscriminatorConfig {
     DetailDiscriminatorConfig {
         widths: vec![4, 6, 8],
+        convs: 2,
         ..Default::default()
+    }
+}
+
+#[test]
+fn added_blocks_begin_as_identities() {
+    let device = Device::Cpu;
+    let (low, noise) = (f64s(&[2, 3, 4, 6], 0.1), f64s(&[2, 2, 4, 6], 0.2));
+    for shared in [true, false] {
+        let made = |blocks, seed| {
+            let params = Params::new(seed);
+            let vb = params.builder(&device).set_dtype(DType::F64);
+            let config = DetailGeneratorConfig {
+                blocks,
+                shared,
+                ..small_generator()
+            };
+            (DetailGenerator::new(config, vb).unwrap(), params)
+        };
+        let (small, theirs) = made(1, 1);
+        let (large, params) = made(3, 2);
+        let mut weights = theirs.tensors();
+        let added = large.added_blocks(&params, &weights).unwrap();
+        assert_eq!(added.len() + weights.len(), params.named().len());
+        weights.extend(added);
+        params.load(&weights).unwrap();
+        let of = |net: &DetailGenerator| values(&net.forward(&low, &noise, 2).unwrap());
+        let (a, b) = (of(&small), of(&large));
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12));
+        // A larger network's weights are no start for a smaller one, nor is anything else that is missing made up.
+        weights.remove("first.weight");
+        weights.remove("level1.first.weight");
+        assert!(large.added_blocks(&params, &weights).unwrap().is_empty());
     }
 }
 

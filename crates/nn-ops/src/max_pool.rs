@@ -4,6 +4,7 @@ use crate::cpu::shared::scratch;
 use crate::path;
 use crate::plan::trace;
 use crate::scale::Pool2x;
+use crate::simd::multiversion;
 use crate::storage::{cpu_slice, with_slice};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -44,16 +45,17 @@ fn evaluate(x: &Tensor, n: usize, c: usize, h: usize, w: usize) -> Result<Tensor
     windows.gather(&first, D::Minus1)?.squeeze(4)
 }
 
-/// Which of the four comes first among the largest.
+/// The first maximum among the four of a window, and which it is.
 #[inline(always)]
-fn first_max(v: [f32; 4]) -> usize {
-    let mut k = 0;
-    for i in 1..4 {
-        if v[i] > v[k] || v[i].is_nan() {
-            k = i;
-        }
+fn first_max(v: [f32; 4]) -> (f32, u32) {
+    let (mut most, mut first) = (v[0], 0);
+    for (i, v) in (1..).zip(&v[1..]) {
+        let (value, index) = (*v, i);
+        let wins = value > most || value.is_nan();
+        most = if wins { value } else { most };
+        first = if wins { index } else { first };
     }
-    k
+    (most, first)
 }
 
 /// The windows of a pair of rows.
@@ -63,6 +65,30 @@ fn windows<'a>(upper: &'a [f32], lower: &'a [f32]) -> impl Iterator<Item = [f32;
         .chunks_exact(2)
         .zip(lower.chunks_exact(2))
         .map(|(a, b)| [a[0], a[1], b[0], b[1]])
+}
+
+multiversion! {
+    /// Maxima of a pair of rows.
+    fn row_maxima(upper: &[f32], lower: &[f32], y: &mut [f32]) {
+        for (y, v) in y.iter_mut().zip(windows(upper, lower)) {
+            *y = first_max(v).0;
+        }
+    }
+}
+
+multiversion! {
+    /// The gradient of a pair of rows; an odd last column has none.
+    fn row_gradient(upper: &[f32], lower: &[f32], dy: &[f32], above: &mut [f32], below: &mut [f32]) {
+        let pairs = above.chunks_exact_mut(2).zip(below.chunks_exact_mut(2));
+        for ((above, below), (v, dy)) in pairs.zip(windows(upper, lower).zip(dy)) {
+            let first = first_max(v).1;
+            let part = |k: u32| if k == first { *dy } else { 0.0 };
+            above.copy_from_slice(&[part(0), part(1)]);
+            below.copy_from_slice(&[part(2), part(3)]);
+        }
+        above[2 * dy.len()..].fill(0.0);
+        below[2 * dy.len()..].fill(0.0);
+    }
 }
 
 struct Op;
@@ -83,9 +109,7 @@ impl CustomOp1 for Op {
             .for_each(|(y, x)| {
                 for (y, rows) in y.chunks_exact_mut(ow).zip(x.chunks_exact(2 * w)) {
                     let (upper, lower) = rows.split_at(w);
-                    for (y, v) in y.iter_mut().zip(windows(upper, lower)) {
-                        *y = v[first_max(v)];
-                    }
+                    row_maxima(upper, lower, y);
                 }
             });
         Ok((CpuStorage::F32(y), (n, c, oh, ow).into()))
@@ -112,18 +136,18 @@ impl CustomOp1 for Op {
         }
         let dx = with_slice(x, |x| {
             with_slice(&dy, |dy| {
-                let mut dx = vec![0f32; x.len()];
+                let mut dx = scratch(x.len());
                 dx.par_chunks_mut(h * w)
                     .zip(x.par_chunks(h * w).zip(dy.par_chunks(oh * ow)))
                     .with_min_len(8)
                     .for_each(|(dx, (x, dy))| {
-                        let rows = dx.chunks_exact_mut(2 * w).zip(x.chunks_exact(2 * w));
+                        let (pairs, odd) = dx.split_at_mut(2 * oh * w);
+                        odd.fill(0.0);
+                        let rows = pairs.chunks_exact_mut(2 * w).zip(x.chunks_exact(2 * w));
                         for ((dx, x), dy) in rows.zip(dy.chunks_exact(ow)) {
                             let (upper, lower) = x.split_at(w);
-                            for (j, (v, dy)) in windows(upper, lower).zip(dy).enumerate() {
-                                let k = first_max(v);
-                                dx[k / 2 * w + 2 * j + k % 2] = *dy;
-                            }
+                            let (above, below) = dx.split_at_mut(w);
+                            row_gradient(upper, lower, dy, above, below);
                         }
                     });
                 Ok(dx)

@@ -1,5 +1,6 @@
 //! Softmax along the last dimension, with a gradient (candle's `softmax_last_dim` has none and does not say so).
 
+use crate::cpu::shared::scratch;
 use crate::path;
 use crate::simd::{exp, multiversion};
 use crate::storage::{cpu_slice, with_slice};
@@ -42,7 +43,16 @@ pub(crate) fn scaled_softmax(x: &Tensor, scale: f64) -> Result<Tensor> {
 multiversion! {
     /// row = softmax(row * scale); 16 partial sums.
     pub(crate) fn softmax_row(row: &mut [f32], scale: f32) {
-        let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+        let larger = |m: f32, v: f32| if v > m { v } else { m };
+        let mut most = [f32::NEG_INFINITY; 16];
+        let chunks = row.chunks_exact(16);
+        let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| larger(m, v));
+        for c in chunks {
+            for (m, &v) in most.iter_mut().zip(c) {
+                *m = larger(*m, v);
+            }
+        }
+        let max = most.into_iter().fold(rest, larger);
         let mut acc = [0f32; 16];
         let mut chunks = row.chunks_exact_mut(16);
         for c in &mut chunks {
@@ -91,11 +101,16 @@ impl CustomOp1 for Op {
     }
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut y = cpu_slice(self.name(), s, l)?.to_vec();
+        let x = cpu_slice(self.name(), s, l)?;
+        let mut y = scratch(x.len());
         let len = l.dims().last().copied().unwrap_or(1);
         y.par_chunks_mut(len)
+            .zip(x.par_chunks(len))
             .with_min_len(ROWS)
-            .for_each(|row| softmax_row(row, self.scale));
+            .for_each(|(row, x)| {
+                row.copy_from_slice(x);
+                softmax_row(row, self.scale);
+            });
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
@@ -118,11 +133,14 @@ impl CustomOp1 for Op {
         }
         let dx = with_slice(y, |y| {
             with_slice(&dy, |dy| {
-                let mut dx = dy.to_vec();
+                let mut dx = scratch(dy.len());
                 dx.par_chunks_mut(len)
-                    .zip(y.par_chunks(len))
+                    .zip(y.par_chunks(len).zip(dy.par_chunks(len)))
                     .with_min_len(ROWS)
-                    .for_each(|(dx, y)| softmax_backward(y, dx, self.scale));
+                    .for_each(|(dx, (y, dy))| {
+                        dx.copy_from_slice(dy);
+                        softmax_backward(y, dx, self.scale);
+                    });
                 Ok(dx)
             })
         })?;

@@ -14,8 +14,23 @@ pub struct DetailDiscriminatorConfig {
     pub channels: usize,
     /// Wavelet levels it serves.
     pub levels: usize,
-    /// Width of each convolution; the picture is halved after each but the last two.
+    /// Width of the convolutions of each size; the picture is halved after each size but the last two.
     pub widths: Vec<usize>,
+    /// Convolutions of each size. One sees the finest texture through a single layer; two judge it better.
+    #[serde(default = "one")]
+    pub convs: usize,
+    /// What every activation is multiplied by. Normalised convolutions pass on less than they are given: without a factor, many
+    /// of them in a row tell nothing apart.
+    #[serde(default = "unit_gain")]
+    pub gain: f64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn unit_gain() -> f64 {
+    1.0
 }
 
 impl Default for DetailDiscriminatorConfig {
@@ -24,6 +39,8 @@ impl Default for DetailDiscriminatorConfig {
             channels: 3,
             levels: 2,
             widths: vec![32, 64, 128, 128],
+            convs: 1,
+            gain: 1.0,
         }
     }
 }
@@ -137,12 +154,20 @@ impl DetailDiscriminator {
         vb: VarBuilder,
         buffers: &Params,
     ) -> Result<Self> {
-        if config.widths.len() < 2 || config.widths.contains(&0) || config.channels == 0 {
-            bail!("detail discriminator: needs at least two widths and one channel: {config:?}")
+        if config.widths.len() < 2
+            || config.widths.contains(&0)
+            || config.channels == 0
+            || config.convs == 0
+        {
+            bail!(
+                "detail discriminator: needs at least two widths, one channel and one convolution of each size: {config:?}"
+            )
         }
         let mut ch = 4 * config.channels + config.levels;
         let mut convs = Vec::new();
-        for (i, &width) in config.widths.iter().chain([&1]).enumerate() {
+        let repeated = |&width| std::iter::repeat_n(width, config.convs);
+        let widths = config.widths.iter().flat_map(repeated);
+        for (i, width) in widths.chain([1]).enumerate() {
             convs.push(SpectralConv::new(
                 ch,
                 width,
@@ -158,16 +183,21 @@ impl DetailDiscriminator {
     /// Multiply-adds of judging one level of one picture, its bands of `size` (H, W), counted as in [`nn_ops::count`]; the
     /// power iterations, one product of a matrix and a vector per layer and step, are not.
     pub fn multiply_adds(&self, size: [usize; 2]) -> u64 {
-        let last = self.convs.len() - 1;
         let mut size = size;
         let mut total = 0;
         for (i, conv) in self.convs.iter().enumerate() {
             total += conv2d_multiply_adds(conv.weight.dims(), Conv2dConfig::same(3), size);
-            if i + 2 < last {
+            if self.halved_after(i) {
                 size = size.map(|n| n / 2);
             }
         }
         total
+    }
+
+    /// Whether a convolution is the last of its size, and a smaller one follows.
+    fn halved_after(&self, conv: usize) -> bool {
+        let c = &self.config;
+        (conv + 1).is_multiple_of(c.convs) && (conv + 1) / c.convs + 2 <= c.widths.len()
     }
 
     /// Judgements (N, 1, H', W') of low (N, C, H, W) with details (N, 3 C, H, W) at `level`.
@@ -196,8 +226,11 @@ impl DetailDiscriminator {
             x = conv.forward(&x, pass)?;
             if i < last {
                 x = leaky_relu(&x, 0.2)?;
+                if self.config.gain != 1.0 {
+                    x = (x * self.config.gain)?;
+                }
             }
-            if i + 2 < last {
+            if self.halved_after(i) {
                 x = avg_pool2x(&x)?;
             }
         }
@@ -234,11 +267,21 @@ mod tests {
             channels: 3,
             levels: 2,
             widths: vec![8, 16, 24, 32],
+            convs: 1,
+            gain: 1.0,
         };
-        let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-        let discriminator = DetailDiscriminator::new(config, vb, &Params::new(0)).unwrap();
-        let pairs = 14 * 8 * 64 + 8 * 16 * 16 + (16 * 24 + 24 * 32 + 32) * 4;
-        assert_eq!(discriminator.multiply_adds([8, 8]), 9 * pairs);
+        let pairs = |config| {
+            let vb = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
+            let discriminator = DetailDiscriminator::new(config, vb, &Params::new(0)).unwrap();
+            discriminator.multiply_adds([8, 8]) / 9
+        };
+        let once = 14 * 8 * 64 + 8 * 16 * 16 + (16 * 24 + 24 * 32 + 32) * 4;
+        assert_eq!(pairs(config.clone()), once);
+        let again = 8 * 8 * 64 + 16 * 16 * 16 + (24 * 24 + 32 * 32) * 4;
+        assert_eq!(
+            pairs(DetailDiscriminatorConfig { convs: 2, ..config }),
+            once + again
+        );
     }
 
     #[test]

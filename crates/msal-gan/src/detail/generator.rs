@@ -5,9 +5,11 @@ use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::plan::Plans;
 use nn_ops::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, add, avg_pool2x, cat_channels, upsample_nearest2x,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, Params, add, avg_pool2x, cat_channels,
+    upsample_nearest2x,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 const GROUPS: usize = 8;
 const EPS: f64 = 1e-5;
@@ -143,6 +145,33 @@ impl DetailGenerator {
     /// The network's shape.
     pub fn config(&self) -> &DetailGeneratorConfig {
         &self.config
+    }
+
+    /// Parameters that `weights`, of a generator with fewer blocks of each size, lack: the blocks that come after theirs
+    /// begin as identities, so that the larger network at first does what the smaller one did.
+    ///
+    /// # Errors
+    /// Only those of the device.
+    pub fn added_blocks(
+        &self,
+        params: &Params,
+        weights: &HashMap<String, Tensor>,
+    ) -> Result<HashMap<String, Tensor>> {
+        let mut added = HashMap::new();
+        for (name, var) in params.named() {
+            // As in "down.0.1.conv1.weight", or behind "level1.": size, block, layer.
+            let parts: Vec<&str> = name.split('.').collect();
+            let block = match parts[..] {
+                [.., "down" | "up", _, block, _, _] => block != "0",
+                _ => false,
+            };
+            if block && !weights.contains_key(&name) {
+                let own = var.as_tensor().copy()?;
+                let silent = name.contains(".conv2.");
+                added.insert(name, if silent { own.zeros_like()? } else { own });
+            }
+        }
+        Ok(added)
     }
 
     /// Multiply-adds of one pass for one picture whose low band is of `size` (H, W), counted as in [`nn_ops::count`].

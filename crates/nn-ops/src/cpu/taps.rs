@@ -8,7 +8,7 @@ use super::epilogue::Epilogue;
 use super::lanes::{Lanes, dispatch};
 use super::planes::View;
 use super::shared::{Aligned, aligned};
-use super::winograd::shared_group;
+use super::winograd::Shares;
 use rayon::prelude::*;
 
 /// Pixels of a register tile.
@@ -386,8 +386,8 @@ pub(crate) unsafe fn forward(
 ) {
     let s = &weights.shape;
     assert_eq!((x.planes.ph, x.planes.pw), weights.size);
-    let blocks = s.out_blocks();
-    let group = shared_group(blocks);
+    let shares = Shares::new(s.out_blocks());
+    let group = shares.most();
     // Pixels of a task: enough to be worth one, and what the sums of the second cache's other half hold. No sum depends
     // on this.
     let per_pixel = s.taps() * s.in_blocks() * BLOCK * group;
@@ -413,16 +413,17 @@ pub(crate) unsafe fn forward(
             (first, room) = (first + count, room - count);
         }
     }
-    let groups = blocks.div_ceil(group);
-    (0..parts.len() * groups).into_par_iter().for_each_init(
-        || aligned(pixels * group * BLOCK),
-        |m, task_number| {
-            let (pieces, block) = (&parts[task_number / groups], task_number % groups * group);
-            let some = group.min(blocks - block);
-            let count: usize = pieces.iter().map(|p| p.count).sum();
-            let m = &mut m[..count * some * BLOCK];
-            // SAFETY: tasks have pixels or output blocks of their own; the rest is the caller's promise.
-            unsafe { task(weights, x, pieces, block, some, m, y, epilogue) };
-        },
-    );
+    (0..parts.len() * shares.count)
+        .into_par_iter()
+        .for_each_init(
+            || aligned(pixels * group * BLOCK),
+            |m, task_number| {
+                let pieces = &parts[task_number / shares.count];
+                let (block, some) = shares.group(task_number % shares.count);
+                let count: usize = pieces.iter().map(|p| p.count).sum();
+                let m = &mut m[..count * some * BLOCK];
+                // SAFETY: tasks have pixels or output blocks of their own; the rest is the caller's promise.
+                unsafe { task(weights, x, pieces, block, some, m, y, epilogue) };
+            },
+        );
 }

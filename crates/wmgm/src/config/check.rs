@@ -155,8 +155,9 @@ pub(crate) fn check_generator(
 
 fn check_discriminator(field: &str, d: &DetailDiscriminatorConfig, levels: usize) -> Check {
     check_details(field, d.channels, d.levels, &d.widths, levels)?;
+    within(&format!("{field}.convs"), d.convs, 1, 16)?;
     let widest = d.widths.iter().max().unwrap_or(&1);
-    small_enough(field, d.widths.len() + 1, *widest)
+    small_enough(field, d.widths.len() * d.convs + 1, *widest)
 }
 
 /// What the two networks of the details have in common.

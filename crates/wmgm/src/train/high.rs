@@ -234,7 +234,9 @@ impl Stage for High<'_> {
 
     /// The discriminator, which no bundle holds, begins at random.
     fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
-        self.g_params.load(weights)?;
+        let mut all = self.generator.added_blocks(&self.g_params, weights)?;
+        all.extend(weights.iter().map(|(name, t)| (name.clone(), t.clone())));
+        self.g_params.load(&all)?;
         self.ema.restart()?;
         Ok(())
     }

@@ -18,9 +18,9 @@ use super::planes::{Planes, View};
 use super::shared::{SharedMut, aligned};
 pub(crate) use gradient::weight_gradient;
 pub(crate) use kernels::{Kernels, Packed, Source};
+pub(super) use product::Shares;
 use product::group;
 use product::product;
-pub(super) use product::shared_group;
 use rayon::prelude::*;
 
 /// Output pixels of a tile, along each axis.

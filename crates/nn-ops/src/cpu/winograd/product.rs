@@ -23,19 +23,48 @@ pub(super) fn group(blocks: usize) -> usize {
     }
 }
 
-/// The same where the groups are what threads share out: none of them should end up with less to do than the others.
-pub(in crate::cpu) fn shared_group(blocks: usize) -> usize {
-    let threads = rayon::current_num_threads();
-    // The time of a block in a group of that size, from narrow register tiles reading more than they multiply.
-    let costs = match isa() {
-        Isa::Avx512 => [(4, 1.0), (3, 1.03), (2, 1.15), (1, 1.6)],
-        Isa::Avx2 | Isa::Portable => return 1,
-    };
-    let time = |&(group, cost): &(usize, f64)| {
-        blocks.div_ceil(group).div_ceil(threads) as f64 * group as f64 * cost
-    };
-    let best = costs.iter().min_by(|a, b| time(a).total_cmp(&time(b)));
-    best.map_or(1, |b| b.0)
+/// Output blocks shared out among tasks, as evenly as whole blocks can be, in groups that registers hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cpu) struct Shares {
+    blocks: usize,
+    /// How many groups.
+    pub count: usize,
+}
+
+impl Shares {
+    pub(in crate::cpu) fn new(blocks: usize) -> Self {
+        let whole = Self {
+            blocks,
+            count: blocks,
+        };
+        if isa() != Isa::Avx512 {
+            return whole;
+        }
+        let threads = rayon::current_num_threads();
+        // The time of a group, from narrow register tiles reading more than they multiply.
+        let cost = |most: usize| [1.6, 1.15, 1.03, 1.0][most - 1];
+        let time = |count: usize| {
+            let size = blocks as f64 / count as f64;
+            count.div_ceil(threads) as f64 * size * cost(blocks.div_ceil(count))
+        };
+        let counts = blocks.div_ceil(4)..=blocks;
+        let best = counts.min_by(|a, b| time(*a).total_cmp(&time(*b)));
+        Self {
+            count: best.unwrap_or(blocks),
+            ..whole
+        }
+    }
+
+    /// Blocks of the largest group.
+    pub(in crate::cpu) fn most(self) -> usize {
+        self.blocks.div_ceil(self.count.max(1))
+    }
+
+    /// First block and size of a group. Larger and smaller ones alternate: halves of the groups have equal work.
+    pub(in crate::cpu) fn group(self, i: usize) -> (usize, usize) {
+        let start = |i: usize| i * self.blocks / self.count;
+        (start(i), start(i + 1) - start(i))
+    }
 }
 
 /// `T` rows x `N` registers of columns.

@@ -5,7 +5,7 @@
 //! Sums run over the input channels in order, as they do elsewhere, so the results are the same bits.
 
 use super::kernels::{Source, transform_kernels};
-use super::product::{self, product, shared_group};
+use super::product::{self, Shares, product};
 use super::{BLOCK, POINTS, Sizes, transform_back, transform_tiles};
 use crate::cpu::epilogue::Epilogue;
 use crate::cpu::planes::View;
@@ -33,7 +33,8 @@ pub(super) unsafe fn forward(
     let (ci, blocks) = (s.ci_all(), s.co_all() / BLOCK);
     let chunks = s.tiles().div_ceil(TILES).max(1);
     let chunk = s.tiles().div_ceil(chunks).next_multiple_of(product::ROWS);
-    let group = shared_group(blocks);
+    let shares = Shares::new(blocks);
+    let most = shares.most();
     let stride = chunk * ci + BLOCK;
     let mut v = aligned(POINTS * stride);
     for first in (0..s.tiles()).step_by(chunk.max(1)) {
@@ -44,16 +45,15 @@ pub(super) unsafe fn forward(
             // SAFETY: each task has tiles of its own; the pictures are as the caller promises.
             unsafe { transform_tiles(s, x, first + from, some, shared, from * ci, stride) };
         });
-        (0..blocks.div_ceil(group)).into_par_iter().for_each_init(
+        (0..shares.count).into_par_iter().for_each_init(
             || {
                 (
-                    aligned(POINTS * (DEPTH * group + 1) * BLOCK),
-                    aligned(POINTS * chunk * group * BLOCK),
+                    aligned(POINTS * (DEPTH * most + 1) * BLOCK),
+                    aligned(POINTS * chunk * most * BLOCK),
                 )
             },
             |(u, m), task| {
-                let block = task * group;
-                let some = group.min(blocks - block);
+                let (block, some) = shares.group(task);
                 for from in (0..ci).step_by(DEPTH) {
                     let depth = DEPTH.min(ci - from);
                     // Not a power of two apart, or the 36 places of a kernel would share a set of the first cache.
