@@ -1,15 +1,18 @@
 //! The generator as super-resolution beside Lanczos: every picture of a folder is reduced fourfold and enlarged again.
 //!
 //! `cargo run --release -p wmgm --example upscale -- FOLDER` prints the mean PSNR and SSIM (and the spread of one picture's
-//! PSNR) of the shipped model, with and without noise, and of Pillow's Lanczos filter, for pictures of 128 x 128 reduced by
+//! PSNR), and LPIPS where its weights are (`cargo xtask feature-weights`, docs/metrics.md), of the shipped model, with and without noise, and of Pillow's Lanczos filter, for pictures of 128 x 128 reduced by
 //! averages over 4 x 4 pixels, which are the model's own low band, and by Lanczos' filter. A second argument names another
 //! bundle, a third the PNG of a sheet: original, reduced, Lanczos, model without and with noise.
 
 use candle_core::{Device, Tensor};
+use gen_metrics::net::Lpips;
+use gen_metrics::{Picture, lpips_diversity};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use wmgm::data::{LoadOptions, PictureSet, quiet};
+use wmgm::eval::{Network, find_weights};
 use wmgm::picture::{self, Layout, RgbImage};
 use wmgm::transform::Transform;
 use wmgm::{Error, Result, UpscaleOptions, Wmgm};
@@ -30,7 +33,10 @@ fn main() -> Result<()> {
         .map(|i| Ok(set.picture(i)?))
         .collect::<Result<Vec<_>>>()?;
 
-    println!("| reduced by | enlarged by | PSNR | its spread | SSIM |\n|---|---|---|---|---|");
+    let lpips = lpips()?;
+    println!(
+        "| reduced by | enlarged by | PSNR | its spread | SSIM | LPIPS |\n|---|---|---|---|---|---|"
+    );
     let mut shown: Vec<Vec<RgbImage>> = Vec::new();
     for (name, reduce) in [
         (
@@ -63,7 +69,11 @@ fn main() -> Result<()> {
         ];
         for (way, made) in &ways {
             let (psnr, spread, ssim) = quality(made, &originals)?;
-            println!("| {name} | {way} | {psnr:.2} | {spread:.2} | {ssim:.4} |");
+            let seen = match &lpips {
+                Some(net) => format!("{:.4}", looks(net, made, &originals)?),
+                None => String::new(),
+            };
+            println!("| {name} | {way} | {psnr:.2} | {spread:.2} | {ssim:.4} | {seen} |");
         }
         if shown.is_empty() {
             let nearest = |p: &RgbImage| {
@@ -103,6 +113,32 @@ fn averages(picture: &RgbImage) -> Result<RgbImage> {
 fn lanczos(picture: &RgbImage) -> Result<RgbImage> {
     let side = picture.width() >> LEVELS;
     Ok(picture::resize(picture, side, side))
+}
+
+/// The network of LPIPS, if its weights are there.
+fn lpips() -> Result<Option<Lpips>> {
+    let file = match find_weights(Network::Lpips, None) {
+        Ok(file) => file,
+        Err(e) => {
+            eprintln!("without LPIPS: {e}");
+            return Ok(None);
+        }
+    };
+    let (weights, _) = gen_metrics::weights::open(&file, &Device::Cpu)?;
+    Ok(Some(Lpips::new(weights.builder(&Device::Cpu))?))
+}
+
+/// Mean LPIPS between pictures and originals.
+fn looks(net: &Lpips, made: &[RgbImage], originals: &[RgbImage]) -> Result<f64> {
+    fn picture(p: &RgbImage) -> Result<Picture<'_>> {
+        let (width, height) = (p.width() as usize, p.height() as usize);
+        Ok(Picture::new(width, height, p.as_raw())?)
+    }
+    let pairs = made.iter().zip(originals);
+    let pairs = pairs
+        .map(|(a, b)| Ok([picture(a)?, picture(b)?]))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(lpips_diversity(net, &pairs, &Device::Cpu)?.mean)
 }
 
 /// Mean PSNR in dB, its standard deviation, and mean SSIM.

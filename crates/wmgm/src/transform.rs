@@ -30,6 +30,12 @@ impl Transform {
         })
     }
 
+    /// The same transform as an operator on tensors, which gradients pass through.
+    pub(crate) fn filters(&self) -> Dwt {
+        let haar = || Dwt::new(Wavelet::haar(), Mode::Periodization);
+        self.dwt.clone().unwrap_or_else(haar)
+    }
+
     /// The bands of every level of planes `x`, the finest level first.
     ///
     /// # Errors

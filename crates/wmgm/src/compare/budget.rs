@@ -62,7 +62,7 @@ fn details(c: &TrainConfig) -> Result<StageWork> {
     let judge = DetailDiscriminator::new(h.discriminator.clone(), zeros(), &Params::new(0))?;
     let item = |level: usize| {
         let crop = [(c.size >> level).min(h.crop); 2];
-        let judged = match h.adversarial > 0.0 {
+        let judged = match h.judges() {
             // Trained on a real and a made item, and once more to pass the generator's gradient on.
             true => (2 * 3 + 2) * judge.multiply_adds(crop),
             false => 0,

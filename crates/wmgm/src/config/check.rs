@@ -276,10 +276,14 @@ impl TrainConfig {
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
         check_optim("low.optim", &self.low.optim)?;
         check_optim("high.optim", &high.optim)?;
+        let official = high.official.unwrap_or_default();
         for (name, value) in [
             ("discriminator_lr", high.discriminator_lr),
             ("l1", high.l1),
             ("adversarial", high.adversarial),
+            ("official.alpha", official.alpha),
+            ("official.lambda", official.lambda),
+            ("official.nu", official.nu),
         ] {
             if !(0.0..=1e6).contains(&value) {
                 return Err(format!("high.{name} is {value}, it must be 0 to 1e6"));

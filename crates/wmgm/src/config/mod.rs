@@ -15,6 +15,7 @@ pub use run::RunConfig;
 use crate::bundle::Kind;
 use crate::error::{Error, Result};
 use msal_gan::detail::{DetailDiscriminatorConfig, DetailGeneratorConfig};
+use msal_gan::official::LossConfig;
 use nn_ops::Precision;
 use score_sde::{Edm, UNetConfig};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,11 @@ pub struct HighConfig {
     /// Weight of the adversarial term; 0 is plain regression, without a discriminator.
     #[serde(default = "one")]
     pub adversarial: f64,
+    /// The official program's losses instead, with their weights (`official = {}` is the program's own): squared error and
+    /// structural similarity of the pictures in [-1, 1] that a level's bands make, and sigmoids of the judgements. `l1` and
+    /// `adversarial` do not count then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub official: Option<LossConfig>,
     /// Side of the crops at levels larger than this.
     pub crop: usize,
     /// Largest standard deviation of noise added to the low bands that the generator (not the discriminator) sees in
@@ -114,6 +120,13 @@ pub struct HighConfig {
     /// conditioning augmentation of Ho et al. 2022, arXiv 2106.15282, section 4).
     #[serde(default)]
     pub low_noise: f64,
+}
+
+impl HighConfig {
+    /// Whether a discriminator is trained at all.
+    pub fn judges(&self) -> bool {
+        self.official.is_some() || self.adversarial > 0.0
+    }
 }
 
 /// Optimisation.

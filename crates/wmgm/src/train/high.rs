@@ -1,6 +1,7 @@
 //! Training of the detail generator against its discriminator, all levels in every step.
 
 use super::checkpoint::Part;
+use super::objective::{Made, Objective};
 use super::run::{Run, Stage};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
@@ -8,9 +9,7 @@ use crate::model::HighModel;
 use crate::picture::{self, RgbImage};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use msal_gan::detail::{
-    DetailDiscriminator, DetailGenerator, Pass, hinge_discriminator, hinge_generator, l1,
-};
+use msal_gan::detail::{DetailDiscriminator, DetailGenerator, Pass};
 use nn_ops::{AdamW, AdamWConfig, Ema, Params, noise, precision};
 use std::collections::HashMap;
 
@@ -23,6 +22,7 @@ const LOW_NOISE: u32 = 15;
 /// Both networks and all that trains them.
 pub(super) struct High<'a> {
     config: &'a TrainConfig,
+    objective: Objective,
     g_params: Params,
     d_params: Params,
     buffers: Params,
@@ -73,6 +73,7 @@ impl<'a> High<'a> {
         };
         Ok(Self {
             config: cfg,
+            objective: Objective::new(h),
             g_adam: AdamW::new(g_params.named(), adam(o.lr))?,
             d_adam: AdamW::new(d_params.named(), adam(h.discriminator_lr))?,
             ema: Ema::new(g_params.named(), o.ema)?,
@@ -147,13 +148,13 @@ impl<'a> High<'a> {
 }
 
 impl High<'_> {
-    /// A step of the discriminator: its loss, and then what it says of the fakes, for the generator.
-    fn judge_and_learn(
+    /// A step of the discriminator: its loss.
+    fn learn_to_judge(
         &mut self,
         examples: &[Examples],
         fakes: &[Tensor],
         schedule: f64,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<Tensor> {
         let mut losses = Vec::new();
         for (i, (e, fake)) in examples.iter().zip(fakes).enumerate() {
             // Real and fake in one batch; the power iterations advance once a step.
@@ -164,17 +165,12 @@ impl High<'_> {
             let judged = self.judge(&low, &high, &levels, pass)?;
             let n = e.levels.len();
             let (real, fake) = (judged.narrow(0, 0, n)?, judged.narrow(0, n, n)?);
-            losses.push((hinge_discriminator(&real, &fake)? * e.weight())?);
+            losses.push((self.objective.discriminator(&real, &fake)? * e.weight())?);
         }
-        let d_loss = total(losses)?;
+        let loss = total(losses)?;
         self.d_adam.config.lr = self.config.high.discriminator_lr * schedule;
-        self.d_adam.step(&d_loss.backward()?)?;
-        let mut adversarial = Vec::new();
-        for (e, fake) in examples.iter().zip(fakes) {
-            let judged = self.judge(&e.low, fake, &e.levels, Pass::Judge)?;
-            adversarial.push((hinge_generator(&judged)? * e.weight())?);
-        }
-        Ok((d_loss, total(adversarial)?))
+        self.d_adam.step(&loss.backward()?)?;
+        Ok(loss)
     }
 }
 
@@ -255,29 +251,42 @@ impl Stage for High<'_> {
             .collect::<candle_core::Result<Vec<_>>>()?;
 
         let schedule = cfg.optim.schedule(step);
-        let judged = match cfg.adversarial > 0.0 {
-            true => Some(self.judge_and_learn(&examples, &fakes, schedule)?),
-            false => None,
+        let judges = cfg.judges();
+        let d = match judges {
+            true => value(&self.learn_to_judge(&examples, &fakes, schedule)?)?,
+            false => 0.0,
         };
-        let mut distance = Vec::new();
+        let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
         for (e, fake) in examples.iter().zip(&fakes) {
-            distance.push((l1(fake, &e.high)? * e.weight())?);
+            let judged = match judges {
+                true => Some(self.judge(&e.low, fake, &e.levels, Pass::Judge)?),
+                false => None,
+            };
+            let made = Made {
+                levels: &e.levels,
+                low: &e.low,
+                high: &e.high,
+                fake,
+            };
+            let (a, l) = (self.objective).generator(&run.data, &made, judged.as_ref())?;
+            if let Some(a) = a {
+                adversarial.push((a * e.weight())?);
+            }
+            distance.push((l * e.weight())?);
         }
+        let [by_judge, by_distance] = self.objective.weights();
         let distance = total(distance)?;
-        let weighted = (&distance * cfg.l1)?;
-        let g_loss = match &judged {
-            Some((_, adversarial)) if cfg.adversarial == 1.0 => (adversarial + weighted)?,
-            Some((_, adversarial)) => ((adversarial * cfg.adversarial)? + weighted)?,
-            None => weighted,
-        };
+        let mut loss = (&distance * by_distance)?;
+        let mut a = 0.0;
+        if judges {
+            let adversarial = total(adversarial)?;
+            a = value(&adversarial)?;
+            loss = ((adversarial * by_judge)? + loss)?;
+        }
         self.g_adam.config.lr = cfg.optim.lr * schedule;
-        self.g_adam.step(&g_loss.backward()?)?;
+        self.g_adam.step(&loss.backward()?)?;
         self.ema.update()?;
 
-        let (d, a) = match &judged {
-            Some((d_loss, adversarial)) => (value(d_loss)?, value(adversarial)?),
-            None => (0.0, 0.0),
-        };
         let l = value(&distance)?;
         if ![d, a, l].iter().all(|v| v.is_finite()) {
             return Err(Error::Diverged {
@@ -289,7 +298,7 @@ impl Stage for High<'_> {
         Ok(vec![
             ("d_loss", d),
             ("adversarial", a),
-            ("l1", l),
+            (self.objective.distance_name(), l),
             ("lr", self.g_adam.config.lr),
         ])
     }

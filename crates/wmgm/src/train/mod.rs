@@ -5,6 +5,7 @@ mod checkpoint;
 mod data;
 mod diffusion;
 mod high;
+mod objective;
 mod resume;
 pub(crate) mod run;
 mod start;

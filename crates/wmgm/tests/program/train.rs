@@ -196,6 +196,42 @@ fn the_losses_fall() {
     }
 }
 
+/// The official program's losses with our networks: pictures come nearer, and nothing of the other losses counts.
+#[test]
+fn the_official_losses_train_our_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 4);
+    let run = |extra: &str, l1: &str| {
+        let config = tiny_with(&[
+            ("crop = 8", &format!("crop = 8\nofficial = {extra}")),
+            ("l1 = 1.0", l1),
+            ("steps = 30", "steps = 1"),
+            ("steps = 30", "steps = 150"),
+        ]);
+        fs::write(at.join("config.toml"), config).unwrap();
+        ok(train(at, &["--stage", "high"]));
+        let metrics = metrics(&at.join("run"), "high");
+        fs::remove_dir_all(at.join("run")).unwrap();
+        metrics
+    };
+    let lines = run("{ alpha = 0.01 }", "l1 = 1.0");
+    let mean = |lines: &[Value]| {
+        let distances = lines.iter().map(|l| l["distance"].as_f64().unwrap());
+        distances.sum::<f64>() / lines.len() as f64
+    };
+    let (first, last) = (mean(&lines[..2]), mean(&lines[lines.len() - 3..]));
+    assert!(last < 0.8 * first, "{first} to {last}");
+    // Sigmoids: between -1 and 0 for each of the two levels.
+    let adversarial = |l: &Value| l["adversarial"].as_f64().unwrap();
+    assert!(lines.iter().all(|l| (-2.0..0.0).contains(&adversarial(l))));
+    assert_eq!(lines, run("{ alpha = 0.01 }", "l1 = 7.0"));
+    assert_ne!(lines, run("{}", "l1 = 1.0"));
+    let config = tiny_with(&[("crop = 8", "crop = 8\nofficial = { nu = -1.0 }")]);
+    fs::write(at.join("config.toml"), config).unwrap();
+    fails(train(at, &[]), &["high.official.nu is -1"]);
+}
+
 #[test]
 fn stages_can_be_trained_one_by_one() {
     let folder = tempfile::tempdir().unwrap();
