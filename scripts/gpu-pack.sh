@@ -6,28 +6,23 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 archive=${1:-${CARGO_TARGET_DIR:-target}/gpu-check.tar.xz}
-features=(--locked --release --features cuda,cudnn)
 packed=$(mktemp -d)
 trap 'rm -rf "$packed"' EXIT
 
-# Prints the path of each executable that cargo makes of these arguments.
-built() {
-    cargo "$@" --message-format json-render-diagnostics | python3 -c '
+# One build makes all of it, and so each dependency once: tests of wmgm come with the program.
+cargo test --locked --release --workspace --features cuda,cudnn --test parity --bench networks --no-run \
+    --message-format json-render-diagnostics | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable"):
-        print(message["target"]["name"], message["executable"])'
-}
-
-{
-    built build "${features[@]}" -p wmgm --bin wmgm
-    built test "${features[@]}" -p nn-ops --test parity --no-run
-    built test "${features[@]}" -p wmgm --test parity --no-run
-    built bench --locked --features cuda,cudnn -p bench --bench networks --no-run
-} | while read -r name path; do
-    # The two suites have one name in two crates.
-    case $path in *"/parity-"*) name=parity-$(basename "$path" | cut -c8-) ;; esac
+        print(message["target"]["name"], message["executable"])' | while read -r name path; do
+    case $name in
+        # The suites have one name in several crates.
+        parity) name=parity-${path##*-} ;;
+        wmgm | networks) ;;
+        *) continue ;;
+    esac
     strip -o "$packed/$name" "$path" 2>/dev/null || cp "$path" "$packed/$name"
 done
 XZ_OPT="-6 -T0" tar -C "$packed" -cJf "$archive" .
