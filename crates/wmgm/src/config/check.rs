@@ -1,7 +1,7 @@
 //! What a configuration may hold. Whatever sizes a network or a tensor is bounded here, before memory is asked for: a
 //! configuration may be a stranger's.
 
-use super::{OptimConfig, SampleDefaults, TrainConfig};
+use super::{LowConfig, OptimConfig, SampleDefaults, TrainConfig};
 use crate::bundle::Kind;
 use crate::transform::Transform;
 use candle_core::{DType, Device};
@@ -121,6 +121,26 @@ pub(crate) fn check_edm(field: &str, e: &Edm) -> Check {
         return Err(format!(
             "{field}: sigma_min {} must be below sigma_max {}",
             e.sigma_min, e.sigma_max
+        ));
+    }
+    Ok(())
+}
+
+/// Distillation, and that sampling is what it is for.
+pub(super) fn check_distill(field: &str, low: &LowConfig, sample: &SampleDefaults) -> Check {
+    let Some(d) = &low.distill else { return Ok(()) };
+    within(&format!("{field}.distill.steps"), d.steps, 1, 1000)?;
+    within(&format!("{field}.distill.substeps"), d.substeps, 1, 1000)?;
+    if !(1e-6..=low.edm.sigma_min).contains(&d.sigma_min) {
+        return Err(format!(
+            "{field}.distill.sigma_min is {}, it must be 1e-6 to {field}.edm.sigma_min, {}, where the student's last step begins",
+            d.sigma_min, low.edm.sigma_min
+        ));
+    }
+    if sample.sampler != "euler" || sample.steps != d.steps {
+        return Err(format!(
+            "{field}.distill: a network distilled for {} steps knows no others: sample.sampler must be \"euler\" and sample.steps {}",
+            d.steps, d.steps
         ));
     }
     Ok(())
@@ -272,6 +292,7 @@ impl TrainConfig {
             }
         })?;
         check_edm("low.edm", &self.low.edm)?;
+        check_distill("low", &self.low, &self.sample)?;
         check_generator("high.generator", &high.generator, self.levels, low)?;
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
         check_optim("low.optim", &self.low.optim)?;

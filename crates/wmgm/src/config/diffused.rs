@@ -2,8 +2,8 @@
 //! band and one of each level's details given its low band. SGM is what WSGM is without levels.
 
 use super::check::{
-    Check, check_band, check_edm, check_optim, check_precision, check_seed_and_size, check_unet,
-    within,
+    Check, check_band, check_distill, check_edm, check_optim, check_precision, check_seed_and_size,
+    check_unet, within,
 };
 use super::{LowConfig, ReportConfig, SampleDefaults, f32_name, haar};
 use crate::bundle::Kind;
@@ -106,6 +106,7 @@ impl DiffusedConfig {
         for (level, diffusion) in self.bands() {
             let field = field(level);
             check_diffusion(&field, diffusion, self.side(level), channels(level))?;
+            check_distill(&field, diffusion, &self.sample)?;
         }
         check_steps(&self.sample).map_err(|e| format!("sample: {e}"))?;
         Ok(())

@@ -89,6 +89,28 @@ pub struct LowConfig {
     pub edm: Edm,
     /// Length and pace.
     pub optim: OptimConfig,
+    /// Distillation of the model that the run begins from (`--init`), which is the teacher, instead of training on noise of any
+    /// strength.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillConfig>,
+}
+
+/// Teaching a network to do in one step what its teacher does in several. It then knows the noise levels of those steps alone:
+/// `[sample]` must be `euler` with as many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistillConfig {
+    /// Steps of the student, on the grid of its own `edm`, whose `sigma_min` is where its last step begins.
+    pub steps: usize,
+    /// Steps of the teacher, of Heun's method, for each of them.
+    pub substeps: usize,
+    /// The least noise level that the teacher is asked about.
+    #[serde(default = "least_sigma")]
+    pub sigma_min: f64,
+}
+
+fn least_sigma() -> f64 {
+    Edm::default().sigma_min
 }
 
 /// Training of the detail generator and its discriminator.

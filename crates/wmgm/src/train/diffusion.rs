@@ -2,6 +2,7 @@
 
 use super::checkpoint::Part;
 use super::run::{Run, Stage};
+use super::teacher::Teacher;
 use crate::bands::fold;
 use crate::bundle::band_name;
 use crate::config::{LowConfig, SampleDefaults, channels};
@@ -67,6 +68,7 @@ pub(super) struct Diffusion<'a> {
     net: UNet,
     adam: AdamW,
     ema: Ema,
+    teacher: Option<Teacher>,
 }
 
 impl<'a> Diffusion<'a> {
@@ -81,7 +83,10 @@ impl<'a> Diffusion<'a> {
             eps: 1e-8,
             weight_decay: o.weight_decay,
         };
+        let teacher = band.config.distill;
+        let teacher = teacher.map(|distill| Teacher::new(band.config, distill, device));
         Ok(Self {
+            teacher: teacher.transpose()?,
             adam: AdamW::new(params.named(), adam)?,
             ema: Ema::new(params.named(), o.ema)?,
             params,
@@ -123,15 +128,21 @@ impl Stage for Diffusion<'_> {
     }
 
     fn parts(&mut self) -> Vec<Part<'_>> {
-        vec![
+        let mut parts = vec![
             Part::Params("net", &self.params),
             Part::Adam("adam", &mut self.adam),
             Part::Ema("ema", &mut self.ema),
-        ]
+        ];
+        let teacher = self.teacher.iter();
+        parts.extend(teacher.map(|teacher| Part::Params("teacher", &teacher.params)));
+        parts
     }
 
     fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
         self.params.load(weights)?;
+        if let Some(teacher) = &self.teacher {
+            teacher.params.load(weights)?;
+        }
         self.ema.restart()?;
         Ok(())
     }
@@ -143,19 +154,19 @@ impl Stage for Diffusion<'_> {
         let [shown, made] = channels(band.level);
         let mut condition = vec![0f32; o.batch * given];
         let mut x = vec![0f32; o.batch * item];
-        let mut target = vec![0f32; o.batch * item];
-        let mut times = vec![0f32; o.batch];
+        let mut noises = vec![0f32; o.batch * item];
+        let mut sigmas = vec![0f64; o.batch];
         let picks = run.batch(step, o.batch);
         // Chunks of nothing are no chunks.
         let conditions = condition.chunks_mut(given.max(1));
         let mut conditions: Vec<&mut [f32]> = conditions.collect();
         conditions.resize_with(o.batch, Default::default);
         x.par_chunks_mut(item)
-            .zip(target.par_chunks_mut(item))
-            .zip(times.par_iter_mut())
+            .zip(noises.par_chunks_mut(item))
+            .zip(sigmas.par_iter_mut())
             .zip(conditions)
             .zip(picks.par_iter().enumerate())
-            .for_each(|((((x, target), time), condition), (i, &pick))| {
+            .for_each(|((((x, noisy), sigma), condition), (i, &pick))| {
                 let (seed, index, at) = (run.seed, i as u64, step as u32);
                 let mut word = [0u32];
                 noise::fill_words(seed, index, band.stream(FLIP), at, &mut word);
@@ -171,24 +182,52 @@ impl Stage for Diffusion<'_> {
                 x.copy_from_slice(&band.fold(clean, made));
                 let mut normal = [0f32];
                 noise::fill_normal(seed, index, band.stream(SIGMA), at, &mut normal);
-                let sigma = edm.training_sigma(normal[0] as f64);
-                let mut noisy = vec![0f32; item];
-                noise::fill_normal(seed, index, band.stream(NOISE), at, &mut noisy);
-                let example = edm.example(sigma, &noisy, x, target);
+                *sigma = match &self.teacher {
+                    None => edm.training_sigma(normal[0] as f64),
+                    Some(teacher) => teacher.sigma(i, step),
+                };
+                noise::fill_normal(seed, index, band.stream(NOISE), at, noisy);
+            });
+        let device = run.device;
+        let condition = match band.level {
+            None => None,
+            Some(_) => {
+                let shape = &band.shape(o.batch, shown - made)[..];
+                Some(Tensor::from_vec(condition, shape, device)?)
+            }
+        };
+        let shape = &band.shape(o.batch, made)[..];
+        if let Some(teacher) = &self.teacher {
+            // The noisy bands stay; what is clean in them, and so what is noise, the teacher says.
+            let parts = x.iter().zip(&noises).enumerate();
+            let noisy: Vec<f32> = parts
+                .map(|(i, (x, noise))| x + sigmas[i / item] as f32 * noise)
+                .collect();
+            let noisy = Tensor::from_vec(noisy, shape, device)?;
+            let unet = &band.config.unet;
+            let clean = teacher.clean(unet, &noisy, condition.as_ref(), step)?;
+            let rest = (noisy - &clean)?.flatten_all()?.to_vec1::<f32>()?;
+            x = clean.flatten_all()?.to_vec1()?;
+            let shares = noises.iter_mut().zip(rest).enumerate();
+            shares.for_each(|(i, (noise, rest))| *noise = rest / sigmas[i / item] as f32);
+        }
+        let mut target = vec![0f32; o.batch * item];
+        let mut times = vec![0f32; o.batch];
+        x.par_chunks_mut(item)
+            .zip(target.par_chunks_mut(item))
+            .zip(noises.par_chunks(item))
+            .zip(times.par_iter_mut().zip(&sigmas))
+            .for_each(|(((x, target), noise), (time, &sigma))| {
+                let example = edm.example(sigma, noise, x, target);
                 example.expect("all three are one picture");
                 *time = (edm.scaling(sigma).noise * TIME_SCALE) as f32;
             });
-        let device = run.device;
-        let shape = &band.shape(o.batch, made)[..];
         let x = Tensor::from_vec(x, shape, device)?;
         let target = Tensor::from_vec(target, shape, device)?;
         let times = Tensor::from_vec(times, o.batch, device)?;
-        let x = match band.level {
+        let x = match &condition {
             None => x,
-            Some(_) => {
-                let shape = &band.shape(o.batch, shown - made)[..];
-                Tensor::cat(&[x, Tensor::from_vec(condition, shape, device)?], 1)?
-            }
+            Some(condition) => Tensor::cat(&[&x, condition], 1)?,
         };
         let masks = Masks {
             seed: run.seed,

@@ -9,6 +9,7 @@ mod objective;
 mod resume;
 pub(crate) mod run;
 mod start;
+mod teacher;
 
 use crate::bands::{check_band_stats, check_stats};
 use crate::bundle::{self, BundleConfig, ByBand, DiffusedBundle, Provenance, Trained, band_name};
@@ -126,6 +127,15 @@ pub fn train(
             "stage high: a model of kind sgm has one network, that of its pixels; use low or all"
                 .into(),
         ));
+    }
+    let pupil = bands(config)
+        .into_iter()
+        .find(|b| b.config.distill.is_some());
+    if let (Some(band), None, false) = (pupil, options.init, options.resume) {
+        return Err(Error::Argument(format!(
+            "{} is to be distilled: name the bundle of its teacher with --init",
+            band_name(band.level)
+        )));
     }
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
     let _lock = resume::enter(config, &chosen, &options)?;

@@ -381,6 +381,61 @@ fn a_run_can_start_from_a_bundle() {
     }
 }
 
+/// A student of four steps: it needs a teacher, comes nearer to it, and goes on after a stop as if there had been none.
+#[test]
+fn a_model_can_be_distilled_into_fewer_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 5);
+    let config = |steps: &str, sampler: &str| {
+        let config = tiny_with(&[
+            (
+                "[low.optim]",
+                "[low.edm]\nsigma_min = 0.4\n\n[low.distill]\nsteps = 4\nsubsteps = 2\n\n[low.optim]",
+            ),
+            ("steps = 30", steps),
+            ("steps = 30", "steps = 1"),
+            ("dropout = 0.1", ""),
+        ]);
+        let config = config.replace("dpmpp-2m", sampler);
+        fs::write(at.join("config.toml"), config).unwrap();
+    };
+    fs::write(at.join("config.toml"), TINY).unwrap();
+    ok(train(at, &[]));
+    fs::rename(at.join("run"), at.join("teacher")).unwrap();
+    config("steps = 60", "dpmpp-2m");
+    let from = ["--init", "teacher/bundle"];
+    fails(train(at, &from), &["low.distill", "euler"]);
+    config("steps = 60", "euler");
+    fails(train(at, &[]), &["low is to be distilled", "--init"]);
+    ok(train(at, &from));
+    let lines = metrics(&at.join("run"), "low");
+    let loss = |l: &Value| l["loss"].as_f64().unwrap();
+    let (first, last) = (loss(&lines[0]), loss(&lines[lines.len() - 1]));
+    assert!(last < first, "{first} to {last}");
+    let student = || fs::read(at.join("run/bundle/score.safetensors")).unwrap();
+    let together = student();
+    let text = ok(wmgm(
+        at,
+        [
+            "sample",
+            "--model",
+            "run/bundle",
+            "--count",
+            "2",
+            "--out",
+            "s.png",
+        ],
+    ));
+    assert!(text.contains("euler, 4 steps: 4 evaluations"), "{text}");
+    fs::remove_dir_all(at.join("run")).unwrap();
+    config("steps = 25", "euler");
+    ok(train(at, &from));
+    config("steps = 60", "euler");
+    ok(train(at, &["--resume"]));
+    assert!(together == student());
+}
+
 #[test]
 fn low_bands_shown_to_the_generator_can_be_noisy() {
     let folder = tempfile::tempdir().unwrap();
@@ -457,6 +512,26 @@ fn configurations_that_cannot_be_used_are_refused() {
         ("levels = 2", "levels = 2\nwavelet = \"cats\"", "wavelet: "),
         ("fold = 1", "fold = 0", "low.unet: in_channels is 12"),
         ("fold = 1", "fold = 9", "low.fold is 9"),
+        (
+            "[low.optim]",
+            "[low.distill]\nsteps = 0\nsubsteps = 1\n[low.optim]",
+            "low.distill.steps is 0",
+        ),
+        (
+            "[low.optim]",
+            "[low.distill]\nsteps = 4\nsubsteps = 2\nsigma_min = 9.0\n[low.optim]",
+            "low.distill.sigma_min is 9",
+        ),
+        (
+            "[high.generator]",
+            "[high.official]\nnu = -1.0\n[high.generator]",
+            "high.official.nu is -1",
+        ),
+        (
+            "widths = [8, 8, 8]",
+            "widths = [8, 8, 8]\nconvs = 0",
+            "high.discriminator.convs is 0",
+        ),
         (
             "model_channels = 32",
             "model_channels = 1099511627776",
