@@ -80,6 +80,28 @@ impl<'a> Draw<'a> {
     }
 }
 
+/// The clean bands that a score network sees in noisy ones x (N, C, H, W) of one noise level, given what it is shown beside
+/// them, all folded.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub(crate) fn denoised(
+    net: &UNet,
+    edm: &Edm,
+    x: &Tensor,
+    sigma: f64,
+    condition: Option<&Tensor>,
+) -> candle_core::Result<Tensor> {
+    edm.denoise(x, sigma, |input, c_noise| {
+        let t = Tensor::full((c_noise * TIME_SCALE) as f32, x.dim(0)?, x.device())?;
+        let shown = match condition {
+            None => input.clone(),
+            Some(c) => Tensor::cat(&[input, c], 1)?,
+        };
+        precision::computed(&shown, |x| net.forward(x, &t, None, None))
+    })
+}
+
 /// The diffusion model of a band: a low band, pixels, or a level's details given its low band.
 #[derive(Debug, Clone)]
 pub struct BandModel {
@@ -135,7 +157,6 @@ impl BandModel {
             streams,
         } = draw;
         let sigmas = self.edm.sigmas(steps);
-        let n = indices.len();
         let condition = match condition {
             Some(band) => Some(self.folded(band)?),
             None => None,
@@ -151,14 +172,7 @@ impl BandModel {
         )?;
         let x = (x * sigmas[0])?;
         let denoiser = |x: &Tensor, sigma: f64| {
-            let clean = self.edm.denoise(x, sigma, |input, c_noise| {
-                let t = Tensor::full((c_noise * TIME_SCALE) as f32, n, input.device())?;
-                let shown = match &condition {
-                    None => input.clone(),
-                    Some(c) => Tensor::cat(&[input, c], 1)?,
-                };
-                precision::computed(&shown, |x| self.net.forward(x, &t, None, None))
-            })?;
+            let clean = denoised(&self.net, &self.edm, x, sigma, condition.as_ref())?;
             on_estimate(&clean);
             Ok(clean)
         };

@@ -204,8 +204,7 @@ impl Stage for Diffusion<'_> {
                 .map(|(i, (x, noise))| x + sigmas[i / item] as f32 * noise)
                 .collect();
             let noisy = Tensor::from_vec(noisy, shape, device)?;
-            let unet = &band.config.unet;
-            let clean = teacher.clean(unet, &noisy, condition.as_ref(), step)?;
+            let clean = teacher.clean(&noisy, condition.as_ref(), step)?;
             let rest = (noisy - &clean)?.flatten_all()?.to_vec1::<f32>()?;
             x = clean.flatten_all()?.to_vec1()?;
             let shares = noises.iter_mut().zip(rest).enumerate();

@@ -268,7 +268,7 @@ impl Stage for High<'_> {
                 high: &e.high,
                 fake,
             };
-            let (a, l) = (self.objective).generator(&run.data, &made, judged.as_ref())?;
+            let (a, l) = (self.objective).generator(run.data, &made, judged.as_ref())?;
             if let Some(a) = a {
                 adversarial.push((a * e.weight())?);
             }

@@ -2,12 +2,12 @@
 
 use crate::config::{DistillConfig, LowConfig};
 use crate::error::Result;
-use crate::model::TIME_SCALE;
+use crate::model::denoised;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{Params, precision};
+use nn_ops::Params;
 use score_sde::sampler::heun;
-use score_sde::{Edm, UNet, grid};
+use score_sde::{Edm, UNet, UNetConfig, grid};
 use std::sync::OnceLock;
 
 /// The network that a run began from, and the noise levels at which it teaches.
@@ -16,6 +16,7 @@ pub(super) struct Teacher {
     pub params: Params,
     /// The network of constants, made when first asked: weights may still be loaded before.
     net: OnceLock<UNet>,
+    unet: UNetConfig,
     config: DistillConfig,
     edm: Edm,
     /// The student's noise levels, 0 at the end.
@@ -30,6 +31,7 @@ impl Teacher {
         Ok(Self {
             params,
             net: OnceLock::new(),
+            unet: band.unet.clone(),
             config,
             edm: band.edm,
             sigmas: band.edm.sigmas(config.steps),
@@ -46,7 +48,7 @@ impl Teacher {
         self.sigmas[self.interval(item, step)]
     }
 
-    fn net(&self, unet: &score_sde::UNetConfig, device: &Device) -> Result<&UNet> {
+    fn net(&self, device: &Device) -> Result<&UNet> {
         if let Some(net) = self.net.get() {
             return Ok(net);
         }
@@ -55,7 +57,7 @@ impl Teacher {
             *t = t.copy()?.detach();
         }
         let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
-        let net = UNet::new(unet.clone(), vb)?;
+        let net = UNet::new(self.unet.clone(), vb)?;
         Ok(self.net.get_or_init(|| net))
     }
 
@@ -78,12 +80,11 @@ impl Teacher {
     /// steps end; item i is at [`Teacher::sigma`].
     pub(super) fn clean(
         &self,
-        unet: &score_sde::UNetConfig,
         noisy: &Tensor,
         condition: Option<&Tensor>,
         step: u64,
     ) -> Result<Tensor> {
-        let net = self.net(unet, noisy.device())?;
+        let net = self.net(noisy.device())?;
         let n = noisy.dim(0)?;
         let mut clean = vec![None; n];
         for interval in 0..self.config.steps {
@@ -97,16 +98,8 @@ impl Teacher {
             let picked = Tensor::new(&items[..], noisy.device())?;
             let x = noisy.index_select(&picked, 0)?;
             let shown = condition.map(|c| c.index_select(&picked, 0)).transpose()?;
-            let denoiser = |x: &Tensor, sigma: f64| {
-                self.edm.denoise(x, sigma, |input, noise| {
-                    let t = Tensor::full((noise * TIME_SCALE) as f32, items.len(), x.device())?;
-                    let input = match &shown {
-                        None => input.clone(),
-                        Some(c) => Tensor::cat(&[input, c], 1)?,
-                    };
-                    precision::computed(&input, |x| net.forward(x, &t, None, None))
-                })
-            };
+            let denoiser =
+                |x: &Tensor, sigma: f64| denoised(net, &self.edm, x, sigma, shown.as_ref());
             let levels = self.levels(interval);
             let end = heun(&denoiser, x.clone(), &levels, &mut |_, _| Ok(()))
                 .map_err(candle_core::Error::from)?;
@@ -163,14 +156,9 @@ mod tests {
         let (teacher, low) = teacher(2, 3);
         let x = nn_ops::noise::normal_tensor(1, &[0, 1], 0, 0, &[12, 8, 8], &Device::Cpu).unwrap();
         let x = (x * 5.0).unwrap();
-        let clean = teacher.clean(&low.unet, &x, None, 0).unwrap();
-        let net = teacher.net(&low.unet, &Device::Cpu).unwrap();
-        let denoiser = |x: &Tensor, sigma: f64| {
-            low.edm.denoise(x, sigma, |input, noise| {
-                let t = Tensor::full((noise * TIME_SCALE) as f32, 1, &Device::Cpu)?;
-                net.forward(input, &t, None, None)
-            })
-        };
+        let clean = teacher.clean(&x, None, 0).unwrap();
+        let net = teacher.net(&Device::Cpu).unwrap();
+        let denoiser = |x: &Tensor, sigma: f64| denoised(net, &low.edm, x, sigma, None);
         for item in 0..2 {
             let x = x.narrow(0, item, 1).unwrap();
             let clean = clean.narrow(0, item, 1).unwrap();
