@@ -11,6 +11,7 @@ pub mod data;
 pub mod error;
 pub mod eval;
 pub mod files;
+pub mod guide;
 pub mod import;
 pub mod model;
 pub mod picture;

@@ -2,6 +2,7 @@
 
 use crate::bands::{LevelStats, fold, unfold};
 use crate::error::{Error, Result};
+use crate::guide::{self, Guide};
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
 use msal_gan::DetailGenerator;
@@ -80,13 +81,13 @@ impl<'a> Draw<'a> {
     }
 }
 
-/// The clean bands that a score network sees in noisy ones x (N, C, H, W) of one noise level, given what it is shown beside
-/// them, all folded.
+/// The clean bands that a score network, guided or not, sees in noisy ones x (N, C, H, W) of one noise level, given what it is
+/// shown beside them, all folded.
 ///
 /// # Errors
 /// Shapes that do not fit.
 pub(crate) fn denoised(
-    net: &UNet,
+    (net, guide): (&UNet, Option<&Guide>),
     edm: &Edm,
     x: &Tensor,
     sigma: f64,
@@ -98,7 +99,7 @@ pub(crate) fn denoised(
             None => input.clone(),
             Some(c) => Tensor::cat(&[input, c], 1)?,
         };
-        precision::computed(&shown, |x| net.forward(x, &t, None, None))
+        guide::output(net, guide, &shown, &t)
     })
 }
 
@@ -107,6 +108,8 @@ pub(crate) fn denoised(
 pub struct BandModel {
     /// The score network.
     pub net: UNet,
+    /// A worse one to be led away from.
+    pub guide: Option<Guide>,
     /// Its preconditioning.
     pub edm: Edm,
     /// Channels of the band.
@@ -172,7 +175,8 @@ impl BandModel {
         )?;
         let x = (x * sigmas[0])?;
         let denoiser = |x: &Tensor, sigma: f64| {
-            let clean = denoised(&self.net, &self.edm, x, sigma, condition.as_ref())?;
+            let nets = (&self.net, self.guide.as_ref());
+            let clean = denoised(nets, &self.edm, x, sigma, condition.as_ref())?;
             on_estimate(&clean);
             Ok(clean)
         };
@@ -216,12 +220,14 @@ impl BandModel {
         Ok(Tensor::from_vec(items.concat(), shape, band.device())?)
     }
 
-    /// Multiply-adds of one evaluation for one picture.
+    /// Multiply-adds of one evaluation for one picture, its guide's included.
     ///
     /// # Errors
     /// A side that the network cannot halve.
     pub fn multiply_adds(&self) -> Result<u64> {
-        Ok(self.net.multiply_adds([self.side >> self.fold; 2])?)
+        let nets = std::iter::once(&self.net).chain(self.guide.as_ref().map(|g| &g.net));
+        let side = [self.side >> self.fold; 2];
+        nets.map(|net| Ok(net.multiply_adds(side)?)).sum()
     }
 }
 

@@ -215,6 +215,7 @@ impl DiffusedBundle {
             let model = |level: Option<usize>, n: &BandNetwork| {
                 Ok::<_, Error>(BandModel {
                     net: UNet::new(n.unet.clone(), vb.pp(band_name(level)))?,
+                    guide: None,
                     edm: n.edm,
                     channels: channels(level)[1],
                     side: self.size >> level.unwrap_or(self.levels),

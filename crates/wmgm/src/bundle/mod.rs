@@ -126,6 +126,7 @@ impl Bundle {
         Ok(Self {
             low: BandModel {
                 net,
+                guide: None,
                 edm: config.edm,
                 channels: 3,
                 side: config.size >> config.levels,

@@ -6,6 +6,28 @@ use std::path::{Path, PathBuf};
 use wmgm::error::Result;
 use wmgm::{Model, Wmgm};
 
+/// The model that guides another.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GuideArgs {
+    /// Lead the low band's diffusion away from that of a worse model, such as an earlier one (autoguidance); costs a second
+    /// evaluation for each.
+    #[arg(long, value_name = "MODEL")]
+    guide: Option<PathBuf>,
+    /// How far: 1 is no guidance, 2 goes as far again as the two differ.
+    #[arg(long, value_name = "W", default_value_t = 2.0, requires = "guide")]
+    guidance: f64,
+}
+
+impl GuideArgs {
+    /// The model as it is asked for.
+    pub fn guided(&self, model: Model, device: &Device) -> Result<Model> {
+        match &self.guide {
+            Some(worse) => model.guided(&Model::open(worse, device)?, self.guidance),
+            None => Ok(model),
+        }
+    }
+}
+
 /// The model of a command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {

@@ -1,7 +1,7 @@
 //! `wmgm sample`.
 
 use super::device::{DeviceArgs, PrecisionArgs};
-use super::place::ModelArgs;
+use super::place::{GuideArgs, ModelArgs};
 use super::progress;
 use super::say::say;
 use nn_ops::precision;
@@ -21,6 +21,8 @@ use wmgm::pipeline::{COLUMNS, Model, Pipeline, Plan, SampleEvent, SampleOptions}
 pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    guide: GuideArgs,
     /// Number of pictures.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
     count: u64,
@@ -89,7 +91,7 @@ impl SampleArgs {
         }
         let device = self.device.open()?;
         let dtype = self.dtype.on(&device)?;
-        let model = self.model.open(&device)?;
+        let model = self.guide.guided(self.model.open(&device)?, &device)?;
         let options = SampleOptions {
             seed: self.seed,
             pictures: pictures.clone(),

@@ -24,8 +24,8 @@ enum Stage {
 /// The configuration's `kind` says which: wmgm (the default), or the baselines sgm, a diffusion on pixels, and wsgm, one of
 /// every band of a wavelet transform.
 ///
-/// Pictures of any size are scaled and cropped; broken ones are skipped and named. Checkpoints, metrics (JSON lines) and
-/// preview sheets go to the run's folder. Ctrl-C and SIGTERM save and stop, with exit code 130; --resume goes on as if
+/// Pictures of any size are scaled and cropped; broken ones are skipped and named. Checkpoints, metrics (JSON lines and a
+/// chart of them) and preview sheets go to the run's folder. Ctrl-C and SIGTERM save and stop, with exit code 130; --resume goes on as if
 /// nothing had happened, also after a crash. Once all networks are trained their averaged weights are in OUT/bundle.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
@@ -47,6 +47,10 @@ pub struct TrainArgs {
     /// other pictures.
     #[arg(long, value_name = "BUNDLE")]
     init: Option<PathBuf>,
+    /// Bundle of a worse model, for configurations with [low.guide]: the network learns what that of --init says when it is
+    /// led away from this one.
+    #[arg(long, value_name = "BUNDLE")]
+    guide: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -64,6 +68,7 @@ impl TrainArgs {
             },
             resume: self.resume,
             init: self.init.as_deref(),
+            guide: self.guide.as_deref(),
         };
         let bars = TrainBars::new(stop_flag());
         train(&config, options, &self.device.open()?, &bars)?;

@@ -101,6 +101,7 @@ pub fn compare(
                 stage: StageChoice::All,
                 resume: true,
                 init: None,
+                guide: None,
             };
             train(&plan.run, options, device, watcher)?;
             point::mark_trained(&run, &text, &set)?;

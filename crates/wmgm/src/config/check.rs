@@ -128,6 +128,9 @@ pub(crate) fn check_edm(field: &str, e: &Edm) -> Check {
 
 /// Distillation, and that sampling is what it is for.
 pub(super) fn check_distill(field: &str, low: &LowConfig, sample: &SampleDefaults) -> Check {
+    if let Some(guide) = &low.guide {
+        check_guidance(guide.weight).map_err(|e| format!("{field}.guide.weight is {e}"))?;
+    }
     let Some(d) = &low.distill else { return Ok(()) };
     within(&format!("{field}.distill.steps"), d.steps, 1, 1000)?;
     within(&format!("{field}.distill.substeps"), d.substeps, 1, 1000)?;
@@ -144,6 +147,14 @@ pub(super) fn check_distill(field: &str, low: &LowConfig, sample: &SampleDefault
         ));
     }
     Ok(())
+}
+
+/// The weight of a guide.
+pub(crate) fn check_guidance(weight: f64) -> Check {
+    match (1.0..=100.0).contains(&weight) {
+        true => Ok(()),
+        false => Err(format!("{weight}, it must be 1 to 100")),
+    }
 }
 
 /// The detail generator for `levels` levels, the coarsest low band of side `low`.

@@ -5,7 +5,7 @@ mod diffused;
 mod run;
 
 pub(crate) use check::{
-    check_band, check_edm, check_fold, check_generator, check_sample, check_unet,
+    check_band, check_edm, check_fold, check_generator, check_guidance, check_sample, check_unet,
 };
 
 pub use diffused::DiffusedConfig;
@@ -93,6 +93,19 @@ pub struct LowConfig {
     /// strength.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<DistillConfig>,
+    /// Training on what that model says when it is guided by a worse one (`--guide`), instead of on the pictures themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guide: Option<GuideConfig>,
+}
+
+/// Autoguidance (Karras et al. 2024, arXiv 2406.02507) of the model that the run begins from. The trained network learns at every
+/// noise level what the two say together, and then says it in one evaluation (after Meng et al. 2023, arXiv 2210.03142); with
+/// `distill` too, where the guided steps lead. The worse model, `--guide`, has a network of the same shape: an earlier one, say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuideConfig {
+    /// Of the difference between the two; 1 is no guidance.
+    pub weight: f64,
 }
 
 /// Teaching a network to do in one step what its teacher does in several. It then knows the noise levels of those steps alone:

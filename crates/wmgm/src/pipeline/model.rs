@@ -64,6 +64,21 @@ impl Model {
         }
     }
 
+    /// The same model, guided by a worse one; see [`Wmgm::guided`].
+    ///
+    /// # Errors
+    /// A pair of models that are not both of kind wmgm, trained by this program; those of [`Wmgm::guided`].
+    pub fn guided(self, worse: &Self, weight: f64) -> Result<Self> {
+        match (self, worse) {
+            (Self::Wmgm(model), Self::Wmgm(worse)) => {
+                Ok(Self::Wmgm(Box::new(model.guided(worse, weight)?)))
+            }
+            _ => Err(Error::Argument(
+                "guide: both models must be of kind wmgm, trained by this program".into(),
+            )),
+        }
+    }
+
     /// The number of parameters of all its networks.
     pub fn parameters(&self) -> usize {
         match self {

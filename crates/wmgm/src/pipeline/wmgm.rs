@@ -3,9 +3,10 @@
 use super::trajectory::shows;
 use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, Watch, no_class};
 use crate::bundle::Bundle;
-use crate::config::SampleDefaults;
+use crate::config::{SampleDefaults, check_guidance};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
+use crate::guide::Guide;
 use crate::model::Draw;
 use crate::picture::{self, RgbImage};
 use candle_core::{Device, Tensor};
@@ -52,6 +53,36 @@ impl Wmgm {
             bundle,
             device: device.clone(),
         }
+    }
+
+    /// The same model, its diffusion led away from that of a worse one: autoguidance, which costs a second evaluation for each.
+    ///
+    /// # Errors
+    /// A model of other bands, or a weight out of range.
+    pub fn guided(mut self, worse: &Self, weight: f64) -> Result<Self> {
+        let fail = |reason: String| Err(Error::Argument(format!("guide: {reason}")));
+        if let Err(reason) = check_guidance(weight) {
+            return fail(format!("the weight is {reason}"));
+        }
+        let [ours, theirs] = [&self, worse].map(|model| {
+            let c = &model.bundle.config;
+            (
+                &c.wavelet,
+                c.size >> c.levels,
+                c.levels,
+                c.fold,
+                c.edm.sigma_data,
+            )
+        });
+        if ours != theirs {
+            return fail(format!(
+                "its wavelet, side of the low band, levels, fold and sigma_data are {theirs:?}, those of the model {ours:?}; an earlier \
+                 or smaller model of the same bands can guide"
+            ));
+        }
+        let net = worse.bundle.low.net.clone();
+        self.bundle.low.guide = Some(Guide { net, weight });
+        Ok(self)
     }
 
     /// The bundle.
@@ -189,6 +220,10 @@ impl Pipeline for Wmgm {
         no_class(options)?;
         let (config, how) = (&self.bundle.config, self.how(options));
         let evaluations = self.evaluations(&how)?;
+        let guide = match &self.bundle.low.guide {
+            Some(_) => " and as many of its guide",
+            None => "",
+        };
         let side = config.size >> config.levels;
         let folded = match side >> config.fold {
             same if same == side => String::new(),
@@ -196,7 +231,7 @@ impl Pipeline for Wmgm {
         };
         Ok(Plan {
             work: format!(
-                "{evaluations} evaluations of the low band's network at {side} x {side}{folded}, {} generator passes",
+                "{evaluations} evaluations of the low band's network at {side} x {side}{folded}{guide}, {} generator passes",
                 config.levels
             ),
             sampler: how.sampler,
@@ -208,11 +243,12 @@ impl Pipeline for Wmgm {
         let evaluations = self.evaluations(&self.how(options))?;
         let config = &self.bundle.config;
         let generator = &self.bundle.high.generator;
+        let networks = 1 + usize::from(self.bundle.low.guide.is_some());
         let details: u64 = (1..=config.levels)
             .map(|level| generator.multiply_adds([config.size >> level; 2]))
             .sum();
         Ok(Some(Cost {
-            passes: evaluations + config.levels,
+            passes: evaluations * networks + config.levels,
             multiply_adds: evaluations as u64 * self.bundle.low.multiply_adds()? + details,
         }))
     }

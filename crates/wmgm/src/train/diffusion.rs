@@ -2,7 +2,8 @@
 
 use super::checkpoint::Part;
 use super::run::{Run, Stage};
-use super::teacher::Teacher;
+use super::start::Given;
+use super::teacher::{Lesson, Teacher};
 use crate::bands::fold;
 use crate::bundle::band_name;
 use crate::config::{LowConfig, SampleDefaults, channels};
@@ -69,6 +70,8 @@ pub(super) struct Diffusion<'a> {
     adam: AdamW,
     ema: Ema,
     teacher: Option<Teacher>,
+    /// What the teacher teaches: without it, what it says itself.
+    lesson: Option<Lesson>,
 }
 
 impl<'a> Diffusion<'a> {
@@ -83,10 +86,10 @@ impl<'a> Diffusion<'a> {
             eps: 1e-8,
             weight_decay: o.weight_decay,
         };
-        let teacher = band.config.distill;
-        let teacher = teacher.map(|distill| Teacher::new(band.config, distill, device));
+        let lesson = band.config.distill;
         Ok(Self {
-            teacher: teacher.transpose()?,
+            teacher: Teacher::new(band.config, device)?,
+            lesson: lesson.map(|distill| Lesson::new(distill, band.config.edm)),
             adam: AdamW::new(params.named(), adam)?,
             ema: Ema::new(params.named(), o.ema)?,
             params,
@@ -133,15 +136,21 @@ impl Stage for Diffusion<'_> {
             Part::Adam("adam", &mut self.adam),
             Part::Ema("ema", &mut self.ema),
         ];
-        let teacher = self.teacher.iter();
-        parts.extend(teacher.map(|teacher| Part::Params("teacher", &teacher.params)));
+        if let Some(teacher) = &self.teacher {
+            parts.push(Part::Params("teacher", &teacher.params));
+            let guide = teacher.guide.iter();
+            parts.extend(guide.map(|guide| Part::Params("guide", guide)));
+        }
         parts
     }
 
-    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
-        self.params.load(weights)?;
+    fn start_from(&mut self, given: Given<'_>) -> Result<()> {
+        self.params.load(given.weights)?;
         if let Some(teacher) = &self.teacher {
-            teacher.params.load(weights)?;
+            teacher.params.load(given.weights)?;
+            if let (Some(guide), Some(weights)) = (&teacher.guide, given.guide) {
+                guide.load(weights)?;
+            }
         }
         self.ema.restart()?;
         Ok(())
@@ -182,9 +191,9 @@ impl Stage for Diffusion<'_> {
                 x.copy_from_slice(&band.fold(clean, made));
                 let mut normal = [0f32];
                 noise::fill_normal(seed, index, band.stream(SIGMA), at, &mut normal);
-                *sigma = match &self.teacher {
+                *sigma = match &self.lesson {
                     None => edm.training_sigma(normal[0] as f64),
-                    Some(teacher) => teacher.sigma(i, step),
+                    Some(lesson) => lesson.sigma(i, step),
                 };
                 noise::fill_normal(seed, index, band.stream(NOISE), at, noisy);
             });
@@ -197,14 +206,14 @@ impl Stage for Diffusion<'_> {
             }
         };
         let shape = &band.shape(o.batch, made)[..];
-        if let Some(teacher) = &self.teacher {
+        if let (Some(teacher), Some(lesson)) = (&self.teacher, &self.lesson) {
             // The noisy bands stay; what is clean in them, and so what is noise, the teacher says.
             let parts = x.iter().zip(&noises).enumerate();
             let noisy: Vec<f32> = parts
                 .map(|(i, (x, noise))| x + sigmas[i / item] as f32 * noise)
                 .collect();
             let noisy = Tensor::from_vec(noisy, shape, device)?;
-            let clean = teacher.clean(&noisy, condition.as_ref(), step)?;
+            let clean = lesson.clean(teacher, &noisy, condition.as_ref(), step)?;
             let rest = (noisy - &clean)?.flatten_all()?.to_vec1::<f32>()?;
             x = clean.flatten_all()?.to_vec1()?;
             let shares = noises.iter_mut().zip(rest).enumerate();
@@ -227,6 +236,10 @@ impl Stage for Diffusion<'_> {
         let x = match &condition {
             None => x,
             Some(condition) => Tensor::cat(&[&x, condition], 1)?,
+        };
+        let target = match (&self.teacher, &self.lesson) {
+            (Some(teacher), None) => teacher.output(&x, &times)?,
+            _ => target,
         };
         let masks = Masks {
             seed: run.seed,
@@ -265,6 +278,7 @@ impl Stage for Diffusion<'_> {
         let vb = VarBuilder::from_tensors(self.weights()?, DType::F32, run.device);
         let model = BandModel {
             net: UNet::new(band.config.unet.clone(), vb)?,
+            guide: None,
             edm: band.config.edm,
             channels: channels(band.level)[1],
             side: band.side,

@@ -3,6 +3,7 @@
 use super::checkpoint::Part;
 use super::objective::{Made, Objective};
 use super::run::{Run, Stage};
+use super::start::Given;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::model::HighModel;
@@ -229,7 +230,8 @@ impl Stage for High<'_> {
     }
 
     /// The discriminator, which no bundle holds, begins at random.
-    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()> {
+    fn start_from(&mut self, given: Given<'_>) -> Result<()> {
+        let weights = given.weights;
         let mut all = self.generator.added_blocks(&self.g_params, weights)?;
         all.extend(weights.iter().map(|(name, t)| (name.clone(), t.clone())));
         self.g_params.load(&all)?;

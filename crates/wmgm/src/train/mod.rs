@@ -2,6 +2,7 @@
 //! or the score networks of all bands (SGM and WSGM).
 
 mod checkpoint;
+mod curves;
 mod data;
 mod diffusion;
 mod high;
@@ -13,13 +14,12 @@ mod teacher;
 
 use crate::bands::{check_band_stats, check_stats};
 use crate::bundle::{self, BundleConfig, ByBand, DiffusedBundle, Provenance, Trained, band_name};
-use crate::config::RunConfig;
+use crate::config::{LowConfig, RunConfig};
 use crate::data::{Broken, LoadOptions, LoadProgress, PictureSet};
 use crate::error::{Error, Result};
 use crate::transform::Transform;
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use nn_ops::{Precision, precision};
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -97,6 +97,8 @@ pub struct TrainOptions<'a> {
     pub resume: bool,
     /// A bundle whose weights a stage without a checkpoint starts from, instead of random ones.
     pub init: Option<&'a Path>,
+    /// A bundle of a worse model, which guides what a stage is taught; see [`GuideConfig`](crate::config::GuideConfig).
+    pub guide: Option<&'a Path>,
 }
 
 /// Trains as configured; ends with a bundle in `out/bundle` once all networks are done.
@@ -128,21 +130,12 @@ pub fn train(
                 .into(),
         ));
     }
-    let pupil = bands(config)
-        .into_iter()
-        .find(|b| b.config.distill.is_some());
-    if let (Some(band), None, false) = (pupil, options.init, options.resume) {
-        return Err(Error::Argument(format!(
-            "{} is to be distilled: name the bundle of its teacher with --init",
-            band_name(band.level)
-        )));
-    }
+    check_teachers(config, &chosen, &options)?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("create", out, e))?;
     let _lock = resume::enter(config, &chosen, &options)?;
-    let start = match options.init {
-        Some(folder) => Some(start::read(config, folder, device)?),
-        None => None,
-    };
+    let read = |folder| start::read(config, folder, device);
+    let start = options.init.map(read).transpose()?;
+    let guide = options.guide.map(read).transpose()?;
     let data = load(config, options.data, progress)?;
     resume::record(config, out, &data, start.as_ref())?;
     let run = run::Run {
@@ -162,7 +155,11 @@ pub fn train(
     precision::with(precision, || {
         for name in chosen {
             let weights = start.as_ref().and_then(|s| s.weights.get(name));
-            train_stage(config, name, &run, options.resume, weights, progress)?;
+            let given = weights.map(|weights| start::Given {
+                weights,
+                guide: guide.as_ref().and_then(|g| g.weights.get(name)),
+            });
+            train_stage(config, name, &run, options.resume, given, progress)?;
         }
         Ok::<_, Error>(())
     })?;
@@ -180,19 +177,13 @@ fn train_stage(
     name: &str,
     run: &run::Run<'_>,
     resume: bool,
-    weights: Option<&HashMap<String, Tensor>>,
+    given: Option<start::Given<'_>>,
     progress: &dyn Progress,
 ) -> Result<()> {
     if let (RunConfig::Wmgm(c), "high") = (config, name) {
         let mut high = high::High::new(c, run.device)?;
-        return run::train(
-            &mut high,
-            run,
-            c.high.optim.steps,
-            resume,
-            weights,
-            progress,
-        );
+        let steps = c.high.optim.steps;
+        return run::train(&mut high, run, steps, resume, given, progress);
     }
     match bands(config)
         .into_iter()
@@ -201,10 +192,39 @@ fn train_stage(
         Some(band) => {
             let mut low = diffusion::Diffusion::new(band, run.seed, run.device)?;
             let steps = band.config.optim.steps;
-            run::train(&mut low, run, steps, resume, weights, progress)
+            run::train(&mut low, run, steps, resume, given, progress)
         }
         None => Ok(()),
     }
+}
+
+/// Whether every band that is yet to be taught has its teacher and its guide, and no guide is named for nothing.
+fn check_teachers(config: &RunConfig, chosen: &[&str], options: &TrainOptions<'_>) -> Result<()> {
+    let bands = bands(config);
+    if options.guide.is_some() && bands.iter().all(|b| b.config.guide.is_none()) {
+        return Err(Error::Argument(
+            "--guide: the configuration has no [low.guide] that says with which weight".into(),
+        ));
+    }
+    for band in bands {
+        let name = band_name(band.level);
+        let begun = options.resume && run::checkpoint_path(options.out, name).exists();
+        let LowConfig { distill, guide, .. } = band.config;
+        if begun || !chosen.contains(&name) || (distill.is_none() && guide.is_none()) {
+            continue;
+        }
+        if options.init.is_none() {
+            return Err(Error::Argument(format!(
+                "{name} is to be taught: name the bundle of its teacher with --init"
+            )));
+        }
+        if guide.is_some() && options.guide.is_none() {
+            return Err(Error::Argument(format!(
+                "{name} is to be taught by a guided teacher: name the bundle of the worse model with --guide"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The names of a run's stages in their order.

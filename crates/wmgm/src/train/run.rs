@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, Part};
 use super::data::TrainData;
+use super::start::Given;
 use super::{Progress, TrainEvent};
 use crate::config::ReportConfig;
 use crate::error::{Error, Result};
@@ -60,7 +61,7 @@ pub(super) trait Stage {
     /// Everything a checkpoint must hold.
     fn parts(&mut self) -> Vec<Part<'_>>;
     /// Takes the weights of a finished model in place of the random ones; optimisers and averages start anew.
-    fn start_from(&mut self, weights: &HashMap<String, Tensor>) -> Result<()>;
+    fn start_from(&mut self, given: Given<'_>) -> Result<()>;
     /// One step; named values for the metrics.
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>>;
     /// The averaged weights.
@@ -75,7 +76,7 @@ pub(super) fn train<S: Stage>(
     run: &Run<'_>,
     steps: u64,
     resume: bool,
-    start: Option<&HashMap<String, Tensor>>,
+    start: Option<Given<'_>>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let name = stage.name();
@@ -83,10 +84,10 @@ pub(super) fn train<S: Stage>(
     let mut step = 0;
     if resume && path.exists() {
         step = checkpoint::load(&path, &mut stage.parts())?;
-    } else if let Some(weights) = start {
-        stage.start_from(weights).map_err(|e| {
+    } else if let Some(given) = start {
+        stage.start_from(given).map_err(|e| {
             Error::Argument(format!(
-                "the bundle to start from holds another network than the configuration: {e}"
+                "the bundle to start from, or the guide, holds another network than the configuration: {e}"
             ))
         })?;
     }
@@ -123,6 +124,8 @@ pub(super) fn train<S: Stage>(
         if step.is_multiple_of(report.preview_every) || step == steps {
             let sheet = run.folder.join(format!("{name}-{step:07}.png"));
             crate::picture::save_png(sheet, &stage.preview(run)?)?;
+            let curves = run.folder.join(format!("{name}-curves.png"));
+            super::curves::draw(&metrics.path, name, &curves)?;
         }
         if step.is_multiple_of(report.checkpoint_every) || step == steps {
             saved = save(stage, step)?;

@@ -3,7 +3,7 @@
 use crate::bundle::{self, ByBand, Init};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -11,6 +11,15 @@ use std::path::Path;
 pub(super) struct Start {
     pub weights: ByBand,
     pub init: Init,
+}
+
+/// What a stage starts from.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// Weights of the network that is trained.
+    pub weights: &'a HashMap<String, Tensor>,
+    /// Weights of the worse one that guides its teacher.
+    pub guide: Option<&'a HashMap<String, Tensor>>,
 }
 
 /// The bundle to start from, whose bands must mean what this run's do; the tensors' shapes are checked later.

@@ -181,6 +181,7 @@ fn training_tells_and_can_be_stopped() {
             stage: StageChoice::Low,
             resume,
             init: None,
+            guide: None,
         };
         let done = train(&config, options, &Device::Cpu, &watcher);
         (done, watcher.seen.into_inner().unwrap())

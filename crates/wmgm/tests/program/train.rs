@@ -1,6 +1,8 @@
 //! `wmgm train` and `wmgm bundle`, from a folder of pictures to a model that samples.
 
-use super::common::{TINY, contents, fails, names, ok, patterned, tiny_with, wmgm, write_pictures};
+use super::common::{
+    TINY, contents, fails, names, ok, patterned, tiny_bundle, tiny_with, wmgm, write_pictures,
+};
 use image::{DynamicImage, Rgba, RgbaImage};
 use serde_json::Value;
 use std::fs;
@@ -78,10 +80,12 @@ fn from_pictures_to_a_model_that_samples() {
             "config.toml",
             "high-0000015.png",
             "high-0000030.png",
+            "high-curves.png",
             "high.checkpoint.safetensors",
             "high.metrics.jsonl",
             "low-0000015.png",
             "low-0000030.png",
+            "low-curves.png",
             "low.checkpoint.safetensors",
             "low.metrics.jsonl",
         ]
@@ -407,7 +411,7 @@ fn a_model_can_be_distilled_into_fewer_steps() {
     let from = ["--init", "teacher/bundle"];
     fails(train(at, &from), &["low.distill", "euler"]);
     config("steps = 60", "euler");
-    fails(train(at, &[]), &["low is to be distilled", "--init"]);
+    fails(train(at, &[]), &["low is to be taught", "--init"]);
     ok(train(at, &from));
     let lines = metrics(&at.join("run"), "low");
     let loss = |l: &Value| l["loss"].as_f64().unwrap();
@@ -434,6 +438,128 @@ fn a_model_can_be_distilled_into_fewer_steps() {
     config("steps = 60", "euler");
     ok(train(at, &["--resume"]));
     assert!(together == student());
+}
+
+/// What two networks say together is what a third learns to say alone, and goes on after a stop as if there had been none.
+#[test]
+fn a_guided_model_can_be_taught_to_one_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_pictures(at, 5);
+    let model = |name: &str, low_steps: &str| {
+        let text = tiny_with(&[("steps = 30", low_steps), ("steps = 30", "steps = 1")]);
+        fs::write(at.join("config.toml"), text).unwrap();
+        ok(train(at, &[]));
+        fs::rename(at.join("run"), at.join(name)).unwrap();
+    };
+    model("worse", "steps = 8");
+    model("teacher", "steps = 30");
+    let config = |steps: &str, weight: &str| {
+        let config = tiny_with(&[
+            (
+                "[low.optim]",
+                &format!("[low.guide]\nweight = {weight}\n\n[low.optim]"),
+            ),
+            ("steps = 30", steps),
+            ("steps = 30", "steps = 1"),
+            ("dropout = 0.1", ""),
+        ]);
+        fs::write(at.join("config.toml"), config).unwrap();
+    };
+    let from = ["--init", "teacher/bundle", "--guide", "worse/bundle"];
+    config("steps = 60", "0.5");
+    fails(train(at, &from), &["low.guide.weight is 0.5"]);
+    config("steps = 60", "3.0");
+    fails(
+        train(at, &from[..2]),
+        &["low is to be taught by a guided", "--guide"],
+    );
+    fails(train(at, &from[2..]), &["low is to be taught", "--init"]);
+    ok(train(at, &from));
+    let values = |args: &[&str]| {
+        let mut command = wmgm(at, ["sample", "--count", "4", "--files", "--out", "s"]);
+        command.args(args);
+        ok(command);
+        let picture = |i| image::open(at.join(format!("s/00000{i}.png"))).unwrap();
+        let bytes = (0..4).flat_map(|i| picture(i).to_rgb8().into_raw());
+        bytes.map(f64::from).collect::<Vec<f64>>()
+    };
+    let apart =
+        |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum() };
+    let teacher = ["--model", "teacher/bundle"];
+    let guided = values(&[teacher, ["--guide", "worse/bundle"], ["--guidance", "3"]].concat());
+    let (before, after) = (values(&teacher), values(&["--model", "run/bundle"]));
+    assert!(apart(&after, &guided) < 0.5 * apart(&before, &guided));
+
+    let student = || fs::read(at.join("run/bundle/score.safetensors")).unwrap();
+    let together = student();
+    fs::remove_dir_all(at.join("run")).unwrap();
+    config("steps = 25", "3.0");
+    ok(train(at, &from));
+    config("steps = 60", "3.0");
+    ok(train(at, &["--resume"]));
+    assert!(together == student());
+
+    // A guided teacher of steps teaches otherwise than one alone.
+    let steps = |guide: &str, args: &[&str]| {
+        fs::remove_dir_all(at.join("run")).unwrap();
+        let lesson = format!(
+            "{guide}[low.edm]\nsigma_min = 0.4\n\n[low.distill]\nsteps = 2\nsubsteps = 1\n\n[low.optim]"
+        );
+        let config = tiny_with(&[
+            ("[low.optim]", &lesson),
+            ("steps = 30", "steps = 5"),
+            ("steps = 30", "steps = 1"),
+        ]);
+        let config = config
+            .replace("dpmpp-2m", "euler")
+            .replace("steps = 4", "steps = 2");
+        fs::write(at.join("config.toml"), config).unwrap();
+        ok(train(at, args));
+        student()
+    };
+    let guided = steps("[low.guide]\nweight = 3.0\n\n", &from);
+    assert!(guided != steps("", &from[..2]));
+}
+
+/// A model led away from itself is itself; the work of both is told.
+#[test]
+fn a_worse_model_guides_a_better_one() {
+    let folder = tiny_bundle();
+    let at = folder.path();
+    let sample = |args: &[&str]| {
+        let mut command = wmgm(
+            at,
+            [
+                "sample", "--model", "bundle", "--count", "2", "--out", "s.png",
+            ],
+        );
+        command.args(args);
+        (ok(command), fs::read(at.join("s.png")).unwrap())
+    };
+    let plain = sample(&[]);
+    let guided = sample(&["--guide", "bundle", "--guidance", "3"]);
+    assert!(
+        guided.0.contains("and as many of its guide"),
+        "{}",
+        guided.0
+    );
+    assert!(plain.1 == guided.1);
+    for (args, expected) in [
+        (
+            &["--guide", "bundle", "--guidance", "nan"][..],
+            "the weight is NaN",
+        ),
+        (&["--guide", "nowhere"], "nowhere"),
+    ] {
+        let mut command = wmgm(at, ["sample", "--model", "bundle"]);
+        command.args(args);
+        fails(command, &[expected]);
+    }
+    // The one inside the program has other bands.
+    let mut command = wmgm(at, ["sample", "--guide", "bundle"]);
+    command.args(["--count", "1"]);
+    fails(command, &["guide: its wavelet, side"]);
 }
 
 #[test]
@@ -521,6 +647,11 @@ fn configurations_that_cannot_be_used_are_refused() {
             "[low.optim]",
             "[low.distill]\nsteps = 4\nsubsteps = 2\nsigma_min = 9.0\n[low.optim]",
             "low.distill.sigma_min is 9",
+        ),
+        (
+            "[low.optim]",
+            "[low.guide]\nweight = nan\n[low.optim]",
+            "low.guide.weight is NaN",
         ),
         (
             "[high.generator]",
