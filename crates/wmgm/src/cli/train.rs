@@ -79,11 +79,14 @@ impl TrainArgs {
 /// Write the averaged weights of a run as a bundle.
 #[derive(Debug, clap::Args)]
 pub struct BundleArgs {
-    /// Folder of the run; all its networks must have a checkpoint.
+    /// Folder of the run; all its networks must have a checkpoint, or --rest must hold the other.
     run: PathBuf,
     /// Folder of the bundle; an older bundle there is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Bundle of the network that the run did not train, made from the same pictures.
+    #[arg(long, value_name = "BUNDLE")]
+    rest: Option<PathBuf>,
     /// Store 32-bit floats instead of 16-bit ones.
     #[arg(long)]
     f32: bool,
@@ -96,7 +99,7 @@ impl BundleArgs {
         } else {
             Precision::F16
         };
-        write_bundle(&self.run, &self.out, precision)?;
+        write_bundle(&self.run, &self.out, precision, self.rest.as_deref())?;
         say(&format!("bundle    {}\n", self.out.display()))
     }
 }

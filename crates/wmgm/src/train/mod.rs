@@ -165,7 +165,7 @@ pub fn train(
     })?;
     if stages.iter().all(|stage| run.checkpoint(stage).exists()) {
         let bundle = out.join("bundle");
-        write_bundle(out, &bundle, bundle::Precision::F32)?;
+        write_bundle(out, &bundle, bundle::Precision::F32, None)?;
         progress.event(TrainEvent::Bundle(&bundle));
     }
     Ok(())
@@ -196,6 +196,26 @@ fn train_stage(
         }
         None => Ok(()),
     }
+}
+
+/// The networks of a finished model, of the same bands and pictures as a run's.
+fn the_rest(config: &RunConfig, info: &resume::RunInfo, folder: &Path) -> Result<start::Start> {
+    if let RunConfig::Diffused(_) = config {
+        return Err(Error::Argument(
+            "--rest: runs of kind sgm and wsgm are bundled as a whole; train what is missing"
+                .into(),
+        ));
+    }
+    let rest = start::read(config, folder, &Device::Cpu)?;
+    if rest.init.data_fingerprint != info.fingerprint {
+        return Err(Error::Argument(format!(
+            "--rest: {} was trained on other pictures (fingerprint {}, the run's is {}), its bands mean something else",
+            folder.display(),
+            rest.init.data_fingerprint,
+            info.fingerprint
+        )));
+    }
+    Ok(rest)
 }
 
 /// Whether every band that is yet to be taught has its teacher and its guide, and no guide is named for nothing.
@@ -289,14 +309,35 @@ fn load(config: &RunConfig, folder: &Path, progress: &dyn Progress) -> Result<da
     Ok(data)
 }
 
-/// Writes the averaged weights of a run's checkpoints as a bundle.
+/// Writes the averaged weights of a run's checkpoints as a bundle; of a run of kind wmgm that trained one network alone, the
+/// other comes from `rest`, a bundle made from the same pictures.
 ///
 /// # Errors
-/// A run without the checkpoints of all its networks, or one whose tensors do not fit its configuration.
-pub fn write_bundle(run: &Path, out: &Path, precision: bundle::Precision) -> Result<()> {
+/// A run without the checkpoints of all its networks (and no `rest`), or one whose tensors do not fit its configuration.
+pub fn write_bundle(
+    run: &Path,
+    out: &Path,
+    precision: bundle::Precision,
+    rest: Option<&Path>,
+) -> Result<()> {
     let config = RunConfig::read(&run.join("config.toml"))?;
     let info = resume::RunInfo::read(run)?;
-    let averages = |stage: &str| checkpoint::averages(&run::checkpoint_path(run, stage));
+    let rest = rest.map(|folder| the_rest(&config, &info, folder));
+    let rest = rest.transpose()?;
+    let averages = |stage: &'static str| {
+        let path = run::checkpoint_path(run, stage);
+        match &rest {
+            Some(rest) if !path.exists() => {
+                let weights = rest.weights.get(stage).cloned().unwrap_or_default();
+                let steps = match stage {
+                    "low" => rest.init.low_steps,
+                    _ => rest.init.high_steps,
+                };
+                Ok((weights, steps))
+            }
+            _ => checkpoint::averages(&path),
+        }
+    };
     match config {
         RunConfig::Wmgm(config) => {
             let (score, low_steps) = averages("low")?;

@@ -244,9 +244,27 @@ fn stages_can_be_trained_one_by_one() {
     fs::write(at.join("config.toml"), TINY).unwrap();
     ok(train(at, &[]));
     let together = contents(&at.join("run/bundle"));
-    fs::remove_dir_all(at.join("run")).unwrap();
+    fs::rename(at.join("run"), at.join("whole")).unwrap();
     let text = ok(train(at, &["--stage", "high"]));
     assert!(text.contains("no bundle yet"), "{text}");
+    let rest = |of: &str| {
+        let args = ["bundle", "run", "--f32", "--out", "b", "--rest", of];
+        wmgm(at, args)
+    };
+    ok(rest("whole/bundle"));
+    assert!(together == contents(&at.join("b")));
+    fs::remove_dir_all(at.join("b")).unwrap();
+    write_pictures(&at.join("more"), 6);
+    let args = [
+        "train",
+        "config.toml",
+        "--data",
+        "more/pictures",
+        "--out",
+        "other",
+    ];
+    ok(wmgm(at, args));
+    fails(rest("other/bundle"), &["trained on other pictures"]);
     fails(
         wmgm(at, ["bundle", "run", "--out", "b"]),
         &["low.checkpoint.safetensors"],
