@@ -41,7 +41,7 @@ pub(super) fn draw(metrics: &Path, title: &str, out: &Path) -> Result<()> {
         .map(|(name, points)| Chart {
             title: format!("{title}: {name}"),
             x: Axis::linear("step"),
-            y: Axis::linear(name),
+            y: axis(name, &points),
             curves: vec![
                 Curve {
                     name: "as logged".into(),
@@ -60,6 +60,16 @@ pub(super) fn draw(metrics: &Path, title: &str, out: &Path) -> Result<()> {
     let png = charts::png(&charts, 2).map_err(|e| Error::Argument(e.to_string()))?;
     write_atomic(out, |w| std::io::Write::write_all(w, &png))?;
     Ok(())
+}
+
+/// From 0 for values between 0 and 1, which may be as small as a learning rate.
+fn axis(name: String, points: &[(f64, f64)]) -> Axis {
+    let axis = Axis::linear(name);
+    let most = points.iter().map(|p| p.1).fold(0.0, f64::max);
+    match points.iter().all(|p| p.1 >= 0.0) && (f64::MIN_POSITIVE..1.0).contains(&most) {
+        true => axis.within(0.0, 1.1 * most),
+        false => axis,
+    }
 }
 
 /// The mean of each point and those about it, as many before as after.

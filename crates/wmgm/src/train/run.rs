@@ -92,6 +92,7 @@ pub(super) fn train<S: Stage>(
         })?;
     }
     let mut metrics = Metrics::open(&run.folder.join(format!("{name}.metrics.jsonl")), step)?;
+    let curves = run.folder.join(format!("{name}-curves.png"));
     let report = run.report;
     progress.event(TrainEvent::Stage {
         name,
@@ -124,14 +125,14 @@ pub(super) fn train<S: Stage>(
         if step.is_multiple_of(report.preview_every) || step == steps {
             let sheet = run.folder.join(format!("{name}-{step:07}.png"));
             crate::picture::save_png(sheet, &stage.preview(run)?)?;
-            let curves = run.folder.join(format!("{name}-curves.png"));
             super::curves::draw(&metrics.path, name, &curves)?;
         }
         if step.is_multiple_of(report.checkpoint_every) || step == steps {
             saved = save(stage, step)?;
         }
     }
-    Ok(())
+    // Of a run that was finished before, too.
+    super::curves::draw(&metrics.path, name, &curves)
 }
 
 /// A file of JSON lines, one per report.
