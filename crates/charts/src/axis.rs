@@ -139,7 +139,7 @@ impl ValueFormatter<f64> for Scale {
         if v == 0.0 || (0.01..1e5).contains(&v.abs()) {
             format!("{}", (v * 1e3).round() / 1e3)
         } else {
-            format!("{v:.0e}")
+            format!("{v:.1e}").replace(".0e", "e")
         }
     }
 }
@@ -182,5 +182,13 @@ mod tests {
         assert!(!scale.key_points(10).is_empty());
         assert_eq!(scale.format_ext(&2.0), "100");
         assert_eq!(scale.format_ext(&-6.0), "1e-6");
+        assert_eq!(
+            Scale {
+                logarithmic: false,
+                ..scale
+            }
+            .format_ext(&2.5e-4),
+            "2.5e-4"
+        );
     }
 }
