@@ -115,7 +115,7 @@ pub struct GuideConfig {
 pub struct DistillConfig {
     /// Steps of the student, on the grid of its own `edm`, whose `sigma_min` is where its last step begins.
     pub steps: usize,
-    /// Steps of the teacher, of Heun's method, for each of them.
+    /// Steps of the teacher, of DPM-Solver++(2M), for each of them.
     pub substeps: usize,
     /// The least noise level that the teacher is asked about.
     #[serde(default = "least_sigma")]

@@ -7,7 +7,7 @@ use crate::model::denoised;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::Params;
-use score_sde::sampler::heun;
+use score_sde::sampler::dpmpp_2m;
 use score_sde::{Edm, UNet, UNetConfig, grid};
 use std::sync::OnceLock;
 
@@ -140,7 +140,7 @@ impl Lesson {
             let denoiser =
                 |x: &Tensor, sigma: f64| denoised(nets, &self.edm, x, sigma, shown.as_ref());
             let levels = self.levels(interval);
-            let end = heun(&denoiser, x.clone(), &levels, &mut |_, _| Ok(()))
+            let end = dpmpp_2m(&denoiser, x.clone(), &levels, &mut |_, _| Ok(()))
                 .map_err(candle_core::Error::from)?;
             // Euler's step from x by (x - clean) / sigma ends there.
             let (from, to) = (self.sigmas[interval], self.sigmas[interval + 1]);
@@ -204,7 +204,7 @@ mod tests {
             let x = x.narrow(0, item, 1).unwrap();
             let clean = clean.narrow(0, item, 1).unwrap();
             let (from, to) = (lesson.sigmas[item], lesson.sigmas[item + 1]);
-            let end = heun(&denoiser, x.clone(), &lesson.levels(item), &mut |_, _| {
+            let end = dpmpp_2m(&denoiser, x.clone(), &lesson.levels(item), &mut |_, _| {
                 Ok(())
             })
             .unwrap();
