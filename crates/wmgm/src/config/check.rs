@@ -126,8 +126,8 @@ pub(crate) fn check_edm(field: &str, e: &Edm) -> Check {
     Ok(())
 }
 
-/// Distillation, and that sampling is what it is for.
-pub(super) fn check_distill(field: &str, low: &LowConfig, sample: &SampleDefaults) -> Check {
+/// What a teacher is to teach, guided or in fewer steps, and that sampling is what the steps are for.
+pub(super) fn check_taught(field: &str, low: &LowConfig, sample: &SampleDefaults) -> Check {
     if let Some(guide) = &low.guide {
         check_guidance(guide.weight).map_err(|e| format!("{field}.guide.weight is {e}"))?;
     }
@@ -303,7 +303,7 @@ impl TrainConfig {
             }
         })?;
         check_edm("low.edm", &self.low.edm)?;
-        check_distill("low", &self.low, &self.sample)?;
+        check_taught("low", &self.low, &self.sample)?;
         check_generator("high.generator", &high.generator, self.levels, low)?;
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
         check_optim("low.optim", &self.low.optim)?;

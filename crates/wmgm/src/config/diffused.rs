@@ -2,7 +2,7 @@
 //! band and one of each level's details given its low band. SGM is what WSGM is without levels.
 
 use super::check::{
-    Check, check_band, check_distill, check_edm, check_optim, check_precision, check_seed_and_size,
+    Check, check_band, check_edm, check_optim, check_precision, check_seed_and_size, check_taught,
     check_unet, within,
 };
 use super::{LowConfig, ReportConfig, SampleDefaults, f32_name, haar};
@@ -106,7 +106,7 @@ impl DiffusedConfig {
         for (level, diffusion) in self.bands() {
             let field = field(level);
             check_diffusion(&field, diffusion, self.side(level), channels(level))?;
-            check_distill(&field, diffusion, &self.sample)?;
+            check_taught(&field, diffusion, &self.sample)?;
         }
         check_steps(&self.sample).map_err(|e| format!("sample: {e}"))?;
         Ok(())

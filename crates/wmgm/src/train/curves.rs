@@ -6,7 +6,7 @@ use charts::{Axis, Chart, Curve, Legend, Line};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Lines of a file of metrics, of which the larger ones are not drawn.
+/// The most bytes of metrics that are read.
 const MOST: u64 = 1 << 28;
 /// Points of a smoothed curve over which a mean is taken: this part of all.
 const SMOOTH: usize = 30;

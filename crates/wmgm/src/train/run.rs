@@ -125,13 +125,15 @@ pub(super) fn train<S: Stage>(
         if step.is_multiple_of(report.preview_every) || step == steps {
             let sheet = run.folder.join(format!("{name}-{step:07}.png"));
             crate::picture::save_png(sheet, &stage.preview(run)?)?;
-            super::curves::draw(&metrics.path, name, &curves)?;
+            if step < steps {
+                super::curves::draw(&metrics.path, name, &curves)?;
+            }
         }
         if step.is_multiple_of(report.checkpoint_every) || step == steps {
             saved = save(stage, step)?;
         }
     }
-    // Of a run that was finished before, too.
+    // The last chart, of a run that was finished before, too.
     super::curves::draw(&metrics.path, name, &curves)
 }
 
