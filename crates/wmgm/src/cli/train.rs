@@ -69,6 +69,7 @@ impl TrainArgs {
             resume: self.resume,
             init: self.init.as_deref(),
             guide: self.guide.as_deref(),
+            finished: &[],
         };
         let bars = TrainBars::new(stop_flag());
         train(&config, options, &self.device.open()?, &bars)?;

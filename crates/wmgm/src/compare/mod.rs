@@ -3,7 +3,8 @@
 //! A comparison is a folder: each model's run in `NAME/`, each point of a curve in `points/`, a file each, written whole. What is
 //! there and belongs to the same configuration and pictures is not made again, so a comparison can be stopped and killed at
 //! will. The report is made of these files: `results.json`, which the same configuration and pictures give again to the last
-//! digit, `timings.json`, which no two machines share, plots, sheets and `results.md`.
+//! digit, `timings.json`, which no two machines share, plots, sheets and `results.md`. It is made anew after every model. What
+//! two models train alike, such as the low band of ablations of the details, is trained once.
 
 mod budget;
 mod config;
@@ -11,6 +12,7 @@ mod features;
 mod measure;
 mod point;
 mod report;
+mod shared;
 
 pub use budget::{StageWork, training_work};
 pub use config::{CompareConfig, ModelConfig, Planned};
@@ -87,14 +89,16 @@ pub fn compare(
         let measure = FeatureDistance::new(&space, &set, config.pictures, out, device, &stop)?;
         measures.push(Box::new(measure));
     }
+    let mut results = None;
     let mut entries = Vec::new();
-    for plan in &planned {
+    for (i, plan) in planned.iter().enumerate() {
         watcher.compare(CompareEvent::Model(&plan.model.name));
         let run = out.join(&plan.model.name);
         let bundle = run.join("bundle");
         let text = plan.text()?;
         if !point::is_trained(&run, &text, &set) {
             point::check_begun(&run, &text)?;
+            let finished = shared::finished(plan, &planned[..i], out)?;
             let options = TrainOptions {
                 data,
                 out: &run,
@@ -102,6 +106,7 @@ pub fn compare(
                 resume: true,
                 init: None,
                 guide: None,
+                finished: &finished,
             };
             train(&plan.run, options, device, watcher)?;
             point::mark_trained(&run, &text, &set)?;
@@ -137,8 +142,10 @@ pub fn compare(
             timings: made.iter().map(|p| (p.key.clone(), p.timing)).collect(),
             sheet,
         });
+        // After every model: a long comparison can be read while it goes on.
+        results = Some(report::write(config, &set, &measures, &entries, out)?);
     }
-    report::write(config, &set, &measures, entries, out)
+    results.ok_or_else(|| Error::Argument("a comparison needs a model".into()))
 }
 
 /// The claim of one process on the folder.

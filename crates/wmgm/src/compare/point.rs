@@ -306,7 +306,7 @@ fn peak() -> Option<u64> {
 pub(super) fn training_seconds(run: &Path, stages: &[&str]) -> Result<f64> {
     let mut total = 0.0;
     for stage in stages {
-        let path = run.join(format!("{stage}.metrics.jsonl"));
+        let path = crate::train::run::metrics_path(run, stage);
         let bytes = read_bounded(&path, 1 << 30)?;
         let mut before = 0.0;
         for line in String::from_utf8_lossy(&bytes).lines() {

@@ -162,7 +162,7 @@ pub(super) fn write(
     config: &CompareConfig,
     set: &PictureSet,
     measures: &[Box<dyn Measure>],
-    made: Vec<Made>,
+    made: &[Made],
     out: &Path,
 ) -> Result<Results> {
     let results = Results {
@@ -194,7 +194,7 @@ pub(super) fn write(
             .filter(|w| !w.is_empty())
             .collect();
         let file = format!("curves-{}.png", words.join("-").to_lowercase());
-        let bytes = curves(&made, measure).map_err(|e| Error::Argument(e.to_string()))?;
+        let bytes = curves(made, measure).map_err(|e| Error::Argument(e.to_string()))?;
         write_atomic(out.join(file), |w| w.write_all(&bytes))?;
     }
     for ablation in [false, true] {
@@ -215,7 +215,7 @@ pub(super) fn write(
         };
         picture::save_png(out.join(name), &picture::sheet(&pictures, layout)?)?;
     }
-    let text = markdown(config, &results, &made).map_err(|e| Error::Argument(e.to_string()))?;
+    let text = markdown(config, &results, made).map_err(|e| Error::Argument(e.to_string()))?;
     write_atomic(out.join("results.md"), |w| w.write_all(text.as_bytes()))?;
     write_json(&out.join("timings.json"), &timings)?;
     // Last: where it is, all is.
@@ -282,6 +282,13 @@ fn markdown(
         results.fingerprint,
         config.multiply_adds
     )?;
+    if results.models.len() < config.models.len() {
+        let (made, all) = (results.models.len(), config.models.len());
+        writeln!(
+            t,
+            "So far {made} of {all} models; the comparison goes on.\n"
+        )?;
+    }
     for (title, ablation) in [("Models", false), ("Ablations", true)] {
         let rows: Vec<&Made> = made
             .iter()

@@ -80,6 +80,23 @@ impl RunConfig {
         .map_err(|e| Error::Argument(e.to_string()))
     }
 
+    /// All that decides what one of its stages becomes, given the pictures: equal values, equal weights, in runs of any kinds.
+    pub(crate) fn stage_value(&self, stage: &str) -> Result<toml::Value> {
+        let run = self.value()?;
+        let own = match stage.strip_prefix("level") {
+            Some(level) => {
+                let index = level.parse().ok().and_then(|n: usize| n.checked_sub(1));
+                index.and_then(|i| run.get("details")?.get(i))
+            }
+            None => run.get(stage),
+        };
+        let shared = ["size", "levels", "wavelet", "seed", "precision"];
+        let fields = shared.iter().map(|name| (*name, run.get(*name)));
+        let fields = fields.chain([("stage", own)]);
+        let fields = fields.filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
+        Ok(toml::Value::Table(fields.collect()))
+    }
+
     /// Seed of everything random in the run.
     pub fn seed(&self) -> u64 {
         match self {

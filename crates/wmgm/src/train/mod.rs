@@ -21,7 +21,7 @@ use crate::transform::Transform;
 use candle_core::Device;
 use nn_ops::{Precision, precision};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Which networks to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,9 @@ pub struct TrainOptions<'a> {
     pub init: Option<&'a Path>,
     /// A bundle of a worse model, which guides what a stage is taught; see [`GuideConfig`](crate::config::GuideConfig).
     pub guide: Option<&'a Path>,
+    /// Stages that were trained to their end with the same configuration and pictures, and the folders of those runs: their
+    /// checkpoints are taken over where this run has none.
+    pub finished: &'a [(&'static str, PathBuf)],
 }
 
 /// Trains as configured; ends with a bundle in `out/bundle` once all networks are done.
@@ -138,6 +141,9 @@ pub fn train(
     let guide = options.guide.map(read).transpose()?;
     let data = load(config, options.data, progress)?;
     resume::record(config, out, &data, start.as_ref())?;
+    for (stage, folder) in options.finished {
+        resume::take_over(stage, folder, out)?;
+    }
     let run = run::Run {
         seed: config.seed(),
         size: config.size(),

@@ -2,7 +2,7 @@
 
 use super::TrainOptions;
 use super::data::TrainData;
-use super::run::checkpoint_path;
+use super::run::{checkpoint_path, metrics_path};
 use super::start::Start;
 use crate::bundle::Init;
 use crate::config::RunConfig;
@@ -196,6 +196,24 @@ impl RunInfo {
             reason: e.to_string(),
         })
     }
+}
+
+/// Copies the checkpoint of a finished stage of another run, if this one has none of its own.
+pub(super) fn take_over(stage: &str, folder: &Path, out: &Path) -> Result<()> {
+    let to = checkpoint_path(out, stage);
+    if to.exists() {
+        return Ok(());
+    }
+    // The checkpoint last: where it is, all is.
+    let copies = [
+        (metrics_path(folder, stage), metrics_path(out, stage)),
+        (checkpoint_path(folder, stage), to),
+    ];
+    for (from, to) in copies {
+        let mut source = File::open(&from).map_err(|e| Error::io("open", &from, e))?;
+        write_atomic(to, |w| std::io::copy(&mut source, w).map(drop))?;
+    }
+    Ok(())
 }
 
 /// Writes down configuration and bands, after checking that checkpoints in the folder have seen the same pictures.

@@ -54,6 +54,11 @@ pub(crate) fn checkpoint_path(folder: &Path, stage: &str) -> PathBuf {
     folder.join(format!("{stage}.checkpoint.safetensors"))
 }
 
+/// Where the lines of its metrics lie.
+pub(crate) fn metrics_path(folder: &Path, stage: &str) -> PathBuf {
+    folder.join(format!("{stage}.metrics.jsonl"))
+}
+
 /// A network in training.
 pub(super) trait Stage {
     /// What its checkpoint, metrics and previews are named by.
@@ -91,7 +96,7 @@ pub(super) fn train<S: Stage>(
             ))
         })?;
     }
-    let mut metrics = Metrics::open(&run.folder.join(format!("{name}.metrics.jsonl")), step)?;
+    let mut metrics = Metrics::open(&metrics_path(run.folder, name), step)?;
     let curves = run.folder.join(format!("{name}-curves.png"));
     let report = run.report;
     progress.event(TrainEvent::Stage {

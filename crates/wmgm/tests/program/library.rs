@@ -182,6 +182,7 @@ fn training_tells_and_can_be_stopped() {
             resume,
             init: None,
             guide: None,
+            finished: &[],
         };
         let done = train(&config, options, &Device::Cpu, &watcher);
         (done, watcher.seen.into_inner().unwrap())
