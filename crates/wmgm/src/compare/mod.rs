@@ -3,7 +3,7 @@
 //! A comparison is a folder: each model's run in `NAME/`, each point of a curve in `points/`, a file each, written whole. What is
 //! there and belongs to the same configuration and pictures is not made again, so a comparison can be stopped and killed at
 //! will. The report is made of these files: `results.json`, which the same configuration and pictures give again to the last
-//! digit, `timings.json`, which no two machines share, plots, sheets and `results.md`. It is made anew after every model. What
+//! digit, `timings.json`, which no two machines share, plots, sheets and `results.md`. It is made anew after every model that was not there. What
 //! two models train alike, such as the low band of ablations of the details, is trained once.
 
 mod budget;
@@ -89,13 +89,13 @@ pub fn compare(
         let measure = FeatureDistance::new(&space, &set, config.pictures, out, device, &stop)?;
         measures.push(Box::new(measure));
     }
-    let mut results = None;
     let mut entries = Vec::new();
     for (i, plan) in planned.iter().enumerate() {
         watcher.compare(CompareEvent::Model(&plan.model.name));
         let run = out.join(&plan.model.name);
         let bundle = run.join("bundle");
         let text = plan.text()?;
+        let mut fresh = false;
         if !point::is_trained(&run, &text, &set) {
             point::check_begun(&run, &text)?;
             let finished = shared::finished(plan, &planned[..i], out)?;
@@ -110,6 +110,7 @@ pub fn compare(
             };
             train(&plan.run, options, device, watcher)?;
             point::mark_trained(&run, &text, &set)?;
+            fresh = true;
         }
         let model = Model::open(&bundle, device)?;
         let keys = point::keys(config, plan, &model, &text, &set, &measures)?;
@@ -128,6 +129,7 @@ pub fn compare(
                     let stop = || watcher.stop();
                     let point = point::make(config, key, &model, &measures, &stop)?;
                     point::write(&points, key, &point)?;
+                    fresh = true;
                     point
                 }
             });
@@ -142,10 +144,12 @@ pub fn compare(
             timings: made.iter().map(|p| (p.key.clone(), p.timing)).collect(),
             sheet,
         });
-        // After every model: a long comparison can be read while it goes on.
-        results = Some(report::write(config, &set, &measures, &entries, out)?);
+        // A long comparison can be read while it goes on. What was there already stays as a longer report told it.
+        if fresh && entries.len() < planned.len() {
+            report::write(config, &set, &measures, &entries, out)?;
+        }
     }
-    results.ok_or_else(|| Error::Argument("a comparison needs a model".into()))
+    report::write(config, &set, &measures, &entries, out)
 }
 
 /// The claim of one process on the folder.

@@ -14,12 +14,9 @@ pub(super) fn finished(
     let mut found = Vec::new();
     for stage in plan.stages() {
         let mine = plan.run.stage_value(stage)?;
-        for other in earlier {
-            let has = other.stages().contains(&stage);
-            if has && other.run.stage_value(stage)? == mine {
-                found.push((stage, out.join(&other.model.name)));
-                break;
-            }
+        let same = |other: &&Planned| other.run.stage_value(stage).is_ok_and(|v| v == mine);
+        if let Some(other) = earlier.iter().find(same) {
+            found.push((stage, out.join(&other.model.name)));
         }
     }
     Ok(found)

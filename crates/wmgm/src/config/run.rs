@@ -1,7 +1,7 @@
 //! A training run of any kind.
 
 use super::{DiffusedConfig, ReportConfig, TrainConfig};
-use crate::bundle::{Head, Kind};
+use crate::bundle::{Head, Kind, band_name};
 use crate::error::{Error, Result};
 use nn_ops::Precision;
 use serde::de::DeserializeOwned;
@@ -83,17 +83,18 @@ impl RunConfig {
     /// All that decides what one of its stages becomes, given the pictures: equal values, equal weights, in runs of any kinds.
     pub(crate) fn stage_value(&self, stage: &str) -> Result<toml::Value> {
         let run = self.value()?;
-        let own = match stage.strip_prefix("level") {
-            Some(level) => {
-                let index = level.parse().ok().and_then(|n: usize| n.checked_sub(1));
-                index.and_then(|i| run.get("details")?.get(i))
+        let own = match self {
+            Self::Wmgm(_) => run.get(stage).cloned(),
+            Self::Diffused(c) => {
+                let band = c.bands().find(|(level, _)| band_name(*level) == stage);
+                let value = band.map(|(_, d)| toml::Value::try_from(d)).transpose();
+                value.map_err(|e| Error::Argument(e.to_string()))?
             }
-            None => run.get(stage),
         };
         let shared = ["size", "levels", "wavelet", "seed", "precision"];
-        let fields = shared.iter().map(|name| (*name, run.get(*name)));
+        let fields = shared.iter().map(|name| (*name, run.get(*name).cloned()));
         let fields = fields.chain([("stage", own)]);
-        let fields = fields.filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
+        let fields = fields.filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Ok(toml::Value::Table(fields.collect()))
     }
 

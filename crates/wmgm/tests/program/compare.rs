@@ -246,14 +246,17 @@ fn what_two_models_train_alike_is_trained_once() {
     let begun = |text: &str| text.matches("low: from step 0 to ").count();
     // The low band of another wavelet is another one. Alone, regression has that of wsgm.
     assert_eq!((begun(&together), begun(&alone)), (2, 2), "{together}");
+    let mut equal = 0;
     for run in ["wsgm", "regression", "db2"] {
         for file in names(&at.join("alone").join(run)) {
             if file.ends_with(".checkpoint.safetensors") {
                 let read = |out: &str| fs::read(at.join(out).join(run).join(&file)).unwrap();
                 assert!(read("together") == read("alone"), "{run}/{file}");
+                equal += 1;
             }
         }
     }
+    assert_eq!(equal, 3 + 2 + 2);
 }
 
 #[test]
