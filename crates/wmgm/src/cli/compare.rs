@@ -3,9 +3,13 @@
 use super::device::DeviceArgs;
 use super::progress::{TrainBars, stop_flag};
 use super::say::{say, warn};
-use std::path::PathBuf;
-use wmgm::compare::{CompareConfig, CompareEvent, StageWork, Watcher, compare, training_work};
-use wmgm::error::Result;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use wmgm::compare::{
+    CompareConfig, CompareEvent, CompareOptions, StageWork, Watcher, compare, training_work,
+};
+use wmgm::error::{Error, Result};
+use wmgm::files::write_atomic;
 use wmgm::train::{Progress, TrainEvent};
 
 /// Train models with equal work and compare their pictures.
@@ -24,10 +28,18 @@ pub struct CompareArgs {
     /// Folder of the comparison.
     #[arg(long, value_name = "DIR", requires = "data")]
     out: Option<PathBuf>,
+    /// Write each model's training configuration to DIR/NAME.toml, for `wmgm train` on other machines. What is trained so is
+    /// OUT/NAME here, and is not trained again.
+    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    configs: Option<PathBuf>,
     /// A feature network's weights, as NETWORK=FILE; may be given several times [default: where `cargo xtask feature-weights`
     /// puts them].
     #[arg(long, value_name = "NETWORK=FILE", value_parser = super::weights::named)]
     weights: Vec<(String, PathBuf)>,
+    /// Measure again what sampling takes at points that are there, with a batch of pictures for each: for points that another
+    /// machine made, or this one beside other work.
+    #[arg(long, requires = "out")]
+    time_again: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -35,13 +47,22 @@ pub struct CompareArgs {
 impl CompareArgs {
     pub fn run(self) -> Result<()> {
         let config = CompareConfig::read(&self.config)?;
+        if let Some(folder) = &self.configs {
+            write_configs(&config, folder)?;
+        }
         let (Some(data), Some(out)) = (&self.data, &self.out) else {
             return say(&plan(&config)?);
         };
         let device = self.device.open()?;
         let weights = self.weights.iter().cloned().collect();
         let watch = Watch(TrainBars::new(stop_flag()));
-        let results = compare(&config, data, out, &weights, &device, &watch)?;
+        let options = CompareOptions {
+            data,
+            out,
+            weights: &weights,
+            time_again: self.time_again,
+        };
+        let results = compare(&config, &options, &device, &watch)?;
         say(&format!(
             "compared  {} models at {} points\nwritten   {}\n",
             results.models.len(),
@@ -49,6 +70,16 @@ impl CompareArgs {
             out.join("results.md").display()
         ))
     }
+}
+
+fn write_configs(config: &CompareConfig, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    for planned in config.plan()? {
+        let path = folder.join(format!("{}.toml", planned.model.name));
+        let text = planned.text()?;
+        write_atomic(&path, |w| w.write_all(text.as_bytes()))?;
+    }
+    Ok(())
 }
 
 /// Every model's stages and their work.

@@ -97,8 +97,11 @@ impl Planned {
         crate::train::stages(&self.run)
     }
 
-    /// The training configuration as text: what says whether a run is of this configuration.
-    pub(super) fn text(&self) -> Result<String> {
+    /// The training configuration as TOML: what says whether a run is of this configuration.
+    ///
+    /// # Errors
+    /// None that are known of.
+    pub fn text(&self) -> Result<String> {
         toml::to_string(&self.run.value()?).map_err(|e| Error::Argument(e.to_string()))
     }
 }

@@ -58,20 +58,35 @@ pub trait Watcher: Progress {
     fn compare(&self, event: CompareEvent<'_>);
 }
 
-/// Trains what is missing, makes the points that are missing, and writes the report. `weights` are files of the networks whose
-/// features are compared, by the networks' names; others are looked for where [`find_weights`](crate::eval::find_weights) does.
+/// Where a comparison is, and what of it is done again.
+#[derive(Debug)]
+pub struct CompareOptions<'a> {
+    /// Folder of pictures, to train on and to compare with.
+    pub data: &'a Path,
+    /// Folder of the comparison.
+    pub out: &'a Path,
+    /// Files of the networks whose features are compared, by the networks' names; others are looked for where
+    /// [`find_weights`](crate::eval::find_weights) does.
+    pub weights: &'a BTreeMap<String, PathBuf>,
+    /// Measure again what sampling takes at points that are there, with one batch of pictures: they may be another
+    /// machine's, or were made beside other work.
+    pub time_again: bool,
+}
+
+/// Trains what is missing, makes the points that are missing, and writes the report.
 ///
 /// # Errors
 /// Bad configuration, data or folder; errors of training and sampling; [`Error::Cancelled`] when asked to stop, after which
 /// the same call goes on.
 pub fn compare(
     config: &CompareConfig,
-    data: &Path,
-    out: &Path,
-    weights: &BTreeMap<String, PathBuf>,
+    options: &CompareOptions<'_>,
     device: &Device,
     watcher: &dyn Watcher,
 ) -> Result<Results> {
+    let CompareOptions {
+        data, out, weights, ..
+    } = *options;
     let points = out.join("points");
     std::fs::create_dir_all(&points).map_err(|e| Error::io("create", &points, e))?;
     let _lock = lock(out)?;
@@ -114,7 +129,7 @@ pub fn compare(
         }
         let model = Model::open(&bundle, device)?;
         let keys = point::keys(config, plan, &model, &text, &set, &measures)?;
-        let mut made = Vec::new();
+        let mut made: Vec<Point> = Vec::new();
         for (i, key) in keys.iter().enumerate() {
             let there = point::read(&points, key);
             watcher.compare(CompareEvent::Point {
@@ -123,16 +138,24 @@ pub fn compare(
                 of: keys.len(),
                 there: there.is_some(),
             });
-            made.push(match there {
-                Some(point) => point,
-                None => {
-                    let stop = || watcher.stop();
-                    let point = point::make(config, key, &model, &measures, &stop)?;
+            let stop = || watcher.stop();
+            let point = match there {
+                Some(point) if !options.time_again => point,
+                known => {
+                    let point = match known {
+                        // Neither seed nor number of pictures changes what one takes.
+                        Some(point) => match made.iter().find(|p| p.key.steps_of(key)) {
+                            Some(timed) => point.timed(timed.timing),
+                            None => point.timed(point::time(config, key, &model, &stop)?),
+                        },
+                        None => point::make(config, key, &model, &measures, &stop)?,
+                    };
                     point::write(&points, key, &point)?;
                     fresh = true;
                     point
                 }
-            });
+            };
+            made.push(point);
             if watcher.stop() {
                 return Err(Error::Cancelled);
             }

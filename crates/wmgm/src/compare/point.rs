@@ -37,6 +37,13 @@ pub struct PointKey {
     pub measures: Vec<String>,
 }
 
+impl PointKey {
+    /// Whether a picture of both takes the same work.
+    pub(super) fn steps_of(&self, other: &Self) -> bool {
+        self.sampler == other.sampler && self.steps == other.steps
+    }
+}
+
 /// What was measured at a point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -57,6 +64,13 @@ pub struct Timing {
     pub peak_bytes: Option<u64>,
     /// Pictures made at a time.
     pub batch: usize,
+}
+
+impl Point {
+    /// The same, timed anew.
+    pub(super) fn timed(self, timing: Timing) -> Self {
+        Self { timing, ..self }
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -231,15 +245,7 @@ pub(super) fn make(
     measures: &[Box<dyn Measure>],
     stop: &dyn Fn() -> bool,
 ) -> Result<Point> {
-    reset_peak();
-    let began = Instant::now();
-    let pictures = pictures(config, key, model, 0..key.pictures, stop)?;
-    let seconds = began.elapsed().as_secs_f64() / key.pictures as f64;
-    let timing = Timing {
-        seconds,
-        peak_bytes: peak(),
-        batch: config.batch,
-    };
+    let (pictures, timing) = timed(config, key, model, key.pictures, stop)?;
     let mut distances = BTreeMap::new();
     for measure in measures {
         distances.extend(
@@ -254,6 +260,36 @@ pub(super) fn make(
         distances,
         timing,
     })
+}
+
+/// What sampling takes, by one batch.
+pub(super) fn time(
+    config: &CompareConfig,
+    key: &PointKey,
+    model: &Model,
+    stop: &dyn Fn() -> bool,
+) -> Result<Timing> {
+    let batch = key.pictures.min(config.batch as u64);
+    Ok(timed(config, key, model, batch, stop)?.1)
+}
+
+/// The first `n` pictures, and what they took.
+fn timed(
+    config: &CompareConfig,
+    key: &PointKey,
+    model: &Model,
+    n: u64,
+    stop: &dyn Fn() -> bool,
+) -> Result<(Vec<RgbImage>, Timing)> {
+    reset_peak();
+    let began = Instant::now();
+    let pictures = pictures(config, key, model, 0..n, stop)?;
+    let timing = Timing {
+        seconds: began.elapsed().as_secs_f64() / n as f64,
+        peak_bytes: peak(),
+        batch: config.batch,
+    };
+    Ok((pictures, timing))
 }
 
 fn pictures(

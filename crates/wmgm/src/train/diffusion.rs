@@ -1,12 +1,12 @@
 //! Training of a band's score network with the EDM objective: a low band, pixels, or a level's details given its low band.
 
+use super::band::{Band, DROP, Examples};
 use super::checkpoint::Part;
-use super::run::{Run, Stage};
+use super::run::{Ahead, Run, Stage};
 use super::start::Given;
 use super::teacher::{Lesson, Teacher};
-use crate::bands::fold;
 use crate::bundle::band_name;
-use crate::config::{LowConfig, SampleDefaults, channels};
+use crate::config::channels;
 use crate::error::{Error, Result};
 use crate::model::{BandModel, Draw, TIME_SCALE, finer, solver};
 use crate::picture::{self, RgbImage};
@@ -18,50 +18,6 @@ use score_sde::UNet;
 use score_sde::unet::DropMask;
 use std::collections::HashMap;
 
-/// Streams of noise, so that no two uses share numbers.
-const NOISE: u32 = 1;
-const SIGMA: u32 = 2;
-const FLIP: u32 = 3;
-const DROP: u32 = 4;
-/// What is added to them for the details of level k: `DETAILS * k` and a thousand, which nothing else uses.
-const DETAILS: u32 = 32;
-
-/// What is diffused, and how.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Band<'a> {
-    /// The level of the details; none is the coarsest low band.
-    pub level: Option<usize>,
-    /// Side of the band.
-    pub side: usize,
-    /// Network, preconditioning, pace.
-    pub config: &'a LowConfig,
-    /// How previews are sampled.
-    pub sample: &'a SampleDefaults,
-}
-
-impl Band<'_> {
-    fn stream(&self, of: u32) -> u32 {
-        of + self.level.map_or(0, |level| 1000 + DETAILS * level as u32)
-    }
-
-    /// Values of the condition and of the band, of one picture.
-    fn items(&self) -> [usize; 2] {
-        let [shown, made] = channels(self.level);
-        [shown - made, made].map(|c| c * self.side * self.side)
-    }
-
-    /// The shape of so many of its bands with `channels`, folded.
-    fn shape(&self, n: usize, channels: usize) -> [usize; 4] {
-        let side = self.side >> self.config.fold;
-        [n, channels << (2 * self.config.fold), side, side]
-    }
-
-    fn fold(&self, x: Vec<f32>, channels: usize) -> Vec<f32> {
-        fold(x, channels, self.side, self.config.fold)
-            .expect("the configuration's fold fits the band")
-    }
-}
-
 /// The network, its average and its optimiser.
 pub(super) struct Diffusion<'a> {
     band: Band<'a>,
@@ -72,6 +28,7 @@ pub(super) struct Diffusion<'a> {
     teacher: Option<Teacher>,
     /// What the teacher teaches: without it, what it says itself.
     lesson: Option<Lesson>,
+    examples: Ahead<Examples>,
 }
 
 impl<'a> Diffusion<'a> {
@@ -95,6 +52,7 @@ impl<'a> Diffusion<'a> {
             params,
             net,
             band,
+            examples: Ahead::default(),
         })
     }
 }
@@ -125,78 +83,24 @@ impl DropMask for Masks {
     }
 }
 
-impl Stage for Diffusion<'_> {
-    fn name(&self) -> &'static str {
-        band_name(self.band.level)
-    }
-
-    fn parts(&mut self) -> Vec<Part<'_>> {
-        let mut parts = vec![
-            Part::Params("net", &self.params),
-            Part::Adam("adam", &mut self.adam),
-            Part::Ema("ema", &mut self.ema),
-        ];
-        if let Some(teacher) = &self.teacher {
-            parts.push(Part::Params("teacher", &teacher.params));
-            let guide = teacher.guide.iter();
-            parts.extend(guide.map(|guide| Part::Params("guide", guide)));
-        }
-        parts
-    }
-
-    fn start_from(&mut self, given: Given<'_>) -> Result<()> {
-        self.params.load(given.weights)?;
-        if let Some(teacher) = &self.teacher {
-            teacher.params.load(given.weights)?;
-            if let (Some(guide), Some(weights)) = (&teacher.guide, given.guide) {
-                guide.load(weights)?;
-            }
-        }
-        self.ema.restart()?;
-        Ok(())
-    }
-
-    fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
+impl Diffusion<'_> {
+    /// A step on its examples; named values for the metrics.
+    fn learn(
+        &mut self,
+        run: &Run<'_>,
+        step: u64,
+        examples: Examples,
+    ) -> Result<Vec<(&'static str, f64)>> {
+        let Examples {
+            condition,
+            mut x,
+            mut noises,
+            sigmas,
+        } = examples;
         let band = &self.band;
         let (o, edm) = (&band.config.optim, &band.config.edm);
-        let [given, item] = band.items();
+        let [_, item] = band.items();
         let [shown, made] = channels(band.level);
-        let mut condition = vec![0f32; o.batch * given];
-        let mut x = vec![0f32; o.batch * item];
-        let mut noises = vec![0f32; o.batch * item];
-        let mut sigmas = vec![0f64; o.batch];
-        let picks = run.batch(step, o.batch);
-        // Chunks of nothing are no chunks.
-        let conditions = condition.chunks_mut(given.max(1));
-        let mut conditions: Vec<&mut [f32]> = conditions.collect();
-        conditions.resize_with(o.batch, Default::default);
-        x.par_chunks_mut(item)
-            .zip(noises.par_chunks_mut(item))
-            .zip(sigmas.par_iter_mut())
-            .zip(conditions)
-            .zip(picks.par_iter().enumerate())
-            .for_each(|((((x, noisy), sigma), condition), (i, &pick))| {
-                let (seed, index, at) = (run.seed, i as u64, step as u32);
-                let mut word = [0u32];
-                noise::fill_words(seed, index, band.stream(FLIP), at, &mut word);
-                let flip = word[0] & 1 == 1;
-                let clean = match band.level {
-                    None => run.data.low_band(pick, flip),
-                    Some(level) => {
-                        let bands = run.data.level(pick, flip, level);
-                        condition.copy_from_slice(&band.fold(bands.low, shown - made));
-                        bands.high
-                    }
-                };
-                x.copy_from_slice(&band.fold(clean, made));
-                let mut normal = [0f32];
-                noise::fill_normal(seed, index, band.stream(SIGMA), at, &mut normal);
-                *sigma = match &self.lesson {
-                    None => edm.training_sigma(normal[0] as f64),
-                    Some(lesson) => lesson.sigma(i, step),
-                };
-                noise::fill_normal(seed, index, band.stream(NOISE), at, noisy);
-            });
         let device = run.device;
         let condition = match band.level {
             None => None,
@@ -254,7 +158,7 @@ impl Stage for Diffusion<'_> {
         let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         if !loss.is_finite() || !norm.is_finite() {
             return Err(Error::Diverged {
-                stage: self.name(),
+                stage: Stage::name(self),
                 step,
                 what: "the loss or its gradient",
             });
@@ -267,6 +171,49 @@ impl Stage for Diffusion<'_> {
             ("grad_norm", norm),
             ("lr", self.adam.config.lr),
         ])
+    }
+}
+
+impl Stage for Diffusion<'_> {
+    fn name(&self) -> &'static str {
+        band_name(self.band.level)
+    }
+
+    fn parts(&mut self) -> Vec<Part<'_>> {
+        let mut parts = vec![
+            Part::Params("net", &self.params),
+            Part::Adam("adam", &mut self.adam),
+            Part::Ema("ema", &mut self.ema),
+        ];
+        if let Some(teacher) = &self.teacher {
+            parts.push(Part::Params("teacher", &teacher.params));
+            let guide = teacher.guide.iter();
+            parts.extend(guide.map(|guide| Part::Params("guide", guide)));
+        }
+        parts
+    }
+
+    fn start_from(&mut self, given: Given<'_>) -> Result<()> {
+        self.params.load(given.weights)?;
+        if let Some(teacher) = &self.teacher {
+            teacher.params.load(given.weights)?;
+            if let (Some(guide), Some(weights)) = (&teacher.guide, given.guide) {
+                guide.load(weights)?;
+            }
+        }
+        self.ema.restart()?;
+        Ok(())
+    }
+
+    fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
+        let mut examples = std::mem::take(&mut self.examples);
+        let (band, lesson) = (self.band, self.lesson.clone());
+        let make = |step| Ok(Examples::new(&band, lesson.as_ref(), run, step));
+        let values = examples.step(step, run.ahead(), make, |examples| {
+            self.learn(run, step, examples)
+        });
+        self.examples = examples;
+        values
     }
 
     fn weights(&self) -> Result<HashMap<String, Tensor>> {

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Part;
 use super::objective::{Made, Objective};
-use super::run::{Run, Stage};
+use super::run::{Ahead, Run, Stage};
 use super::start::Given;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
@@ -32,6 +32,7 @@ pub(super) struct High<'a> {
     g_adam: AdamW,
     d_adam: AdamW,
     ema: Ema,
+    examples: Ahead<Vec<Examples>>,
 }
 
 /// What a step works on at once: crops of one size, of the levels that have it.
@@ -46,6 +47,68 @@ struct Examples {
 }
 
 impl Examples {
+    /// Low band, details and noise of every level for the pictures of a step, in the host's memory.
+    fn of_step(cfg: &TrainConfig, run: &Run<'_>, step: u64) -> Result<Vec<Self>> {
+        let batch = cfg.high.optim.batch;
+        let picks = run.batch(step, batch);
+        let pyramids = run.data.pyramids(&picks, |i| {
+            let mut word = [0u32];
+            noise::fill_words(cfg.seed, i as u64, FLIP, step as u32, &mut word);
+            word[0] & 1 == 1
+        });
+        let z = cfg.high.generator.noise_channels;
+        let crop_of = |level: usize| (cfg.size >> level).min(cfg.high.crop);
+        let levels: Vec<usize> = (1..=cfg.levels).collect();
+        let mut out = Vec::new();
+        for group in levels.chunk_by(|a, b| crop_of(*a) == crop_of(*b)) {
+            let crop = crop_of(group[0]);
+            let (mut low, mut high) = (Vec::new(), Vec::new());
+            let (mut of, mut addresses) = (Vec::new(), Vec::new());
+            for &level in group {
+                let side = cfg.size >> level;
+                for (i, pyramid) in pyramids.iter().enumerate() {
+                    let address = (i * 16 + level) as u64;
+                    let mut words = [0u32; 2];
+                    noise::fill_words(cfg.seed, address, CROP, step as u32, &mut words);
+                    let [y, x] = words.map(|w| w as usize % (side - crop + 1));
+                    let bands = &pyramid[level - 1];
+                    cut(&bands.low, side, y, x, crop, &mut low);
+                    cut(&bands.high, side, y, x, crop, &mut high);
+                    of.push(level);
+                    addresses.push(address);
+                }
+            }
+            let (n, device) = (of.len(), &Device::Cpu);
+            let low = Tensor::from_vec(low, (n, 3, crop, crop), device)?;
+            out.push(Self {
+                levels: of,
+                shown: augmented(&low, cfg, &addresses, step as u32)?,
+                low,
+                high: Tensor::from_vec(high, (n, 9, crop, crop), device)?,
+                noise: noise::normal_tensor(
+                    cfg.seed,
+                    &addresses,
+                    NOISE,
+                    step as u32,
+                    &[z, crop, crop],
+                    device,
+                )?,
+            });
+        }
+        Ok(out)
+    }
+
+    /// The same on a device.
+    fn on(&self, device: &Device) -> candle_core::Result<Self> {
+        Ok(Self {
+            levels: self.levels.clone(),
+            low: self.low.to_device(device)?,
+            shown: self.shown.to_device(device)?,
+            high: self.high.to_device(device)?,
+            noise: self.noise.to_device(device)?,
+        })
+    }
+
     /// How many levels share the batch: losses are means over items, and count once per level.
     fn weight(&self) -> f64 {
         let mut levels = self.levels.clone();
@@ -83,6 +146,7 @@ impl<'a> High<'a> {
             buffers,
             generator,
             discriminator,
+            examples: Ahead::default(),
         })
     }
 
@@ -93,58 +157,6 @@ impl<'a> High<'a> {
             self.discriminator.forward_mixed(low, &high, levels, pass)
         });
         Ok(judged?)
-    }
-
-    /// Low band, details and noise of every level for the pictures of a step.
-    fn examples(&self, run: &Run<'_>, step: u64) -> Result<Vec<Examples>> {
-        let cfg = self.config;
-        let batch = cfg.high.optim.batch;
-        let picks = run.batch(step, batch);
-        let pyramids = run.data.pyramids(&picks, |i| {
-            let mut word = [0u32];
-            noise::fill_words(cfg.seed, i as u64, FLIP, step as u32, &mut word);
-            word[0] & 1 == 1
-        });
-        let z = cfg.high.generator.noise_channels;
-        let crop_of = |level: usize| (cfg.size >> level).min(cfg.high.crop);
-        let levels: Vec<usize> = (1..=cfg.levels).collect();
-        let mut out = Vec::new();
-        for group in levels.chunk_by(|a, b| crop_of(*a) == crop_of(*b)) {
-            let crop = crop_of(group[0]);
-            let (mut low, mut high) = (Vec::new(), Vec::new());
-            let (mut of, mut addresses) = (Vec::new(), Vec::new());
-            for &level in group {
-                let side = cfg.size >> level;
-                for (i, pyramid) in pyramids.iter().enumerate() {
-                    let address = (i * 16 + level) as u64;
-                    let mut words = [0u32; 2];
-                    noise::fill_words(cfg.seed, address, CROP, step as u32, &mut words);
-                    let [y, x] = words.map(|w| w as usize % (side - crop + 1));
-                    let bands = &pyramid[level - 1];
-                    cut(&bands.low, side, y, x, crop, &mut low);
-                    cut(&bands.high, side, y, x, crop, &mut high);
-                    of.push(level);
-                    addresses.push(address);
-                }
-            }
-            let (n, device) = (of.len(), run.device);
-            let low = Tensor::from_vec(low, (n, 3, crop, crop), device)?;
-            out.push(Examples {
-                levels: of,
-                shown: augmented(&low, cfg, &addresses, step as u32)?,
-                low,
-                high: Tensor::from_vec(high, (n, 9, crop, crop), device)?,
-                noise: noise::normal_tensor(
-                    cfg.seed,
-                    &addresses,
-                    NOISE,
-                    step as u32,
-                    &[z, crop, crop],
-                    device,
-                )?,
-            });
-        }
-        Ok(out)
     }
 }
 
@@ -172,6 +184,82 @@ impl High<'_> {
         self.d_adam.config.lr = self.config.high.discriminator_lr * schedule;
         self.d_adam.step(&loss.backward()?)?;
         Ok(loss)
+    }
+
+    /// A step on its examples; named values for the metrics.
+    fn learn(
+        &mut self,
+        run: &Run<'_>,
+        step: u64,
+        examples: &[Examples],
+    ) -> Result<Vec<(&'static str, f64)>> {
+        let cfg = &self.config.high;
+        let examples: Vec<_> = (examples.iter())
+            .map(|e| e.on(run.device))
+            .collect::<candle_core::Result<_>>()?;
+        let fakes = examples
+            .iter()
+            .map(|e| {
+                precision::computed(&e.shown, |low| {
+                    let noise = e.noise.to_dtype(low.dtype())?;
+                    self.generator.forward_mixed(low, &noise, &e.levels)
+                })
+            })
+            .collect::<candle_core::Result<Vec<_>>>()?;
+
+        let schedule = cfg.optim.schedule(step);
+        let judges = cfg.judges();
+        let d = match judges {
+            true => Some(self.learn_to_judge(&examples, &fakes, schedule)?),
+            false => None,
+        };
+        let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
+        for (e, fake) in examples.iter().zip(&fakes) {
+            let judged = match judges {
+                true => Some(self.judge(&e.low, fake, &e.levels, Pass::Judge)?),
+                false => None,
+            };
+            let made = Made {
+                levels: &e.levels,
+                low: &e.low,
+                high: &e.high,
+                fake,
+            };
+            let (a, l) = (self.objective).generator(run.data, &made, judged.as_ref())?;
+            if let Some(a) = a {
+                adversarial.push((a * e.weight())?);
+            }
+            distance.push((l * e.weight())?);
+        }
+        let [by_judge, by_distance] = self.objective.weights();
+        let distance = total(distance)?;
+        let mut loss = (&distance * by_distance)?;
+        let mut a = None;
+        if judges {
+            let adversarial = total(adversarial)?;
+            loss = ((&adversarial * by_judge)? + loss)?;
+            a = Some(adversarial);
+        }
+        self.g_adam.config.lr = cfg.optim.lr * schedule;
+        self.g_adam.step(&loss.backward()?)?;
+        self.ema.update()?;
+
+        // Read last: a GPU would have to wait.
+        let read = |t: Option<Tensor>| t.map_or(Ok(0.0), |t| value(&t));
+        let (d, a, l) = (read(d)?, read(a)?, value(&distance)?);
+        if ![d, a, l].iter().all(|v| v.is_finite()) {
+            return Err(Error::Diverged {
+                stage: Stage::name(self),
+                step,
+                what: "a loss",
+            });
+        }
+        Ok(vec![
+            ("d_loss", d),
+            ("adversarial", a),
+            (self.objective.distance_name(), l),
+            ("lr", self.g_adam.config.lr),
+        ])
     }
 }
 
@@ -240,69 +328,14 @@ impl Stage for High<'_> {
     }
 
     fn step(&mut self, run: &Run<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
-        let cfg = &self.config.high;
-        let examples = self.examples(run, step)?;
-        let fakes = examples
-            .iter()
-            .map(|e| {
-                precision::computed(&e.shown, |low| {
-                    let noise = e.noise.to_dtype(low.dtype())?;
-                    self.generator.forward_mixed(low, &noise, &e.levels)
-                })
-            })
-            .collect::<candle_core::Result<Vec<_>>>()?;
-
-        let schedule = cfg.optim.schedule(step);
-        let judges = cfg.judges();
-        let d = match judges {
-            true => value(&self.learn_to_judge(&examples, &fakes, schedule)?)?,
-            false => 0.0,
-        };
-        let (mut adversarial, mut distance) = (Vec::new(), Vec::new());
-        for (e, fake) in examples.iter().zip(&fakes) {
-            let judged = match judges {
-                true => Some(self.judge(&e.low, fake, &e.levels, Pass::Judge)?),
-                false => None,
-            };
-            let made = Made {
-                levels: &e.levels,
-                low: &e.low,
-                high: &e.high,
-                fake,
-            };
-            let (a, l) = (self.objective).generator(run.data, &made, judged.as_ref())?;
-            if let Some(a) = a {
-                adversarial.push((a * e.weight())?);
-            }
-            distance.push((l * e.weight())?);
-        }
-        let [by_judge, by_distance] = self.objective.weights();
-        let distance = total(distance)?;
-        let mut loss = (&distance * by_distance)?;
-        let mut a = 0.0;
-        if judges {
-            let adversarial = total(adversarial)?;
-            a = value(&adversarial)?;
-            loss = ((adversarial * by_judge)? + loss)?;
-        }
-        self.g_adam.config.lr = cfg.optim.lr * schedule;
-        self.g_adam.step(&loss.backward()?)?;
-        self.ema.update()?;
-
-        let l = value(&distance)?;
-        if ![d, a, l].iter().all(|v| v.is_finite()) {
-            return Err(Error::Diverged {
-                stage: self.name(),
-                step,
-                what: "a loss",
-            });
-        }
-        Ok(vec![
-            ("d_loss", d),
-            ("adversarial", a),
-            (self.objective.distance_name(), l),
-            ("lr", self.g_adam.config.lr),
-        ])
+        let mut examples = std::mem::take(&mut self.examples);
+        let cfg = self.config;
+        let make = |step| Examples::of_step(cfg, run, step);
+        let values = examples.step(step, run.ahead(), make, |examples| {
+            self.learn(run, step, &examples)
+        });
+        self.examples = examples;
+        values
     }
 
     fn weights(&self) -> Result<HashMap<String, Tensor>> {

@@ -1,6 +1,7 @@
 //! Training from a folder of pictures, network by network: WMGM's score network of the low band and generator of details,
 //! or the score networks of all bands (SGM and WSGM).
 
+mod band;
 mod checkpoint;
 mod curves;
 mod data;
@@ -262,16 +263,16 @@ pub(crate) fn stages(config: &RunConfig) -> Vec<&'static str> {
 }
 
 /// The bands of a run that are diffused.
-fn bands(config: &RunConfig) -> Vec<diffusion::Band<'_>> {
+fn bands(config: &RunConfig) -> Vec<band::Band<'_>> {
     match config {
-        RunConfig::Wmgm(c) => vec![diffusion::Band {
+        RunConfig::Wmgm(c) => vec![band::Band {
             level: None,
             side: c.size >> c.levels,
             config: &c.low,
             sample: &c.sample,
         }],
         RunConfig::Diffused(c) => {
-            let band = |(level, config)| diffusion::Band {
+            let band = |(level, config)| band::Band {
                 level,
                 side: c.side(level),
                 config,

@@ -47,6 +47,11 @@ impl Run<'_> {
     pub(super) fn checkpoint(&self, stage: &str) -> PathBuf {
         checkpoint_path(self.folder, stage)
     }
+
+    /// Whether the next step's pictures are made during a step: on the processor a step needs all cores itself.
+    pub(super) fn ahead(&self) -> bool {
+        !self.device.is_cpu()
+    }
 }
 
 /// Where a stage's checkpoint lies in a run's folder.
@@ -73,6 +78,46 @@ pub(super) trait Stage {
     fn weights(&self) -> Result<HashMap<String, Tensor>>;
     /// Pictures that show how far training is.
     fn preview(&self, run: &Run<'_>) -> Result<RgbImage>;
+}
+
+/// What the steps of a stage work on, made one step ahead: while a GPU works, the processor has time for it.
+pub(super) struct Ahead<T>(Option<(u64, T)>);
+
+impl<T> Default for Ahead<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Send> Ahead<T> {
+    /// `work` on what `make` gives for `step`, which must be the same whenever it is made; `ahead`, the next step's is made
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`, and of `make` for this step.
+    pub(super) fn step<R>(
+        &mut self,
+        step: u64,
+        ahead: bool,
+        make: impl Fn(u64) -> Result<T> + Sync,
+        work: impl FnOnce(T) -> Result<R>,
+    ) -> Result<R> {
+        let mine = match self.0.take() {
+            Some((made, mine)) if made == step => mine,
+            _ => make(step)?,
+        };
+        if !ahead {
+            return work(mine);
+        }
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| make(step + 1));
+            let done = work(mine);
+            let next = next.join().unwrap_or_else(|e| std::panic::resume_unwind(e));
+            // What failed is tried again, and told, when its step comes.
+            self.0 = next.ok().map(|next| (step + 1, next));
+            done
+        })
+    }
 }
 
 /// Trains a stage to its last step, or until asked to stop (after saving).
@@ -190,5 +235,46 @@ impl Metrics {
         self.file
             .write_all(line.as_bytes())
             .map_err(|e| Error::io("write", &self.path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn what_is_made_ahead_is_that_of_its_step() {
+        let made = Mutex::new(Vec::new());
+        let make = |step: u64| {
+            made.lock().unwrap().push(step);
+            match step {
+                4 if made.lock().unwrap().iter().filter(|s| **s == 4).count() == 1 => {
+                    Err(Error::Argument("not yet".into()))
+                }
+                _ => Ok(10 * step),
+            }
+        };
+        let mut examples = Ahead::default();
+        // Resumed elsewhere in between: 2 was made for nothing.
+        for step in [0, 1, 3, 4] {
+            let got = examples.step(step, true, &make, |x| Ok(x + 1)).unwrap();
+            assert_eq!(got, 10 * step + 1);
+        }
+        // 4 failed when it was made ahead of its step, and was made again.
+        assert_eq!(made.into_inner().unwrap(), [0, 1, 2, 3, 4, 4, 5]);
+
+        let seen = Mutex::new(Vec::new());
+        let make = |step: u64| {
+            seen.lock().unwrap().push(step);
+            Ok(step)
+        };
+        let mut examples = Ahead::default();
+        for step in 0..3 {
+            examples.step(step, false, &make, Ok).unwrap();
+        }
+        assert_eq!(seen.into_inner().unwrap(), [0, 1, 2]);
+        let failed = examples.step(3, true, Ok, |_| Err::<(), _>(Error::Cancelled));
+        assert!(matches!(failed, Err(Error::Cancelled)));
     }
 }

@@ -73,6 +73,7 @@ impl Teacher {
 }
 
 /// Distillation: one step of the student for several of its teacher's (after Salimans and Ho 2022, arXiv 2202.00512).
+#[derive(Clone)]
 pub(super) struct Lesson {
     config: DistillConfig,
     edm: Edm,

@@ -91,6 +91,7 @@ fn a_killed_comparison_ends_with_the_same_results() {
     assert!(contents(&at.join("once/points")) == before);
 
     reads_well(&at.join("once"));
+    timed_again(at);
 
     // More work is another comparison.
     let text = fs::read_to_string(at.join("compare.toml")).unwrap();
@@ -99,6 +100,69 @@ fn a_killed_comparison_ends_with_the_same_results() {
         compare(at, "once"),
         &["once/sgm/config.toml", "another configuration"],
     );
+}
+
+/// Points are timed again where that is asked for, and stay what they are.
+fn timed_again(at: &Path) {
+    let read = |file: &str| fs::read(at.join("once").join(file)).unwrap();
+    let results = read("results.json");
+    let before = json(&at.join("once/timings.json"));
+    ok({
+        let mut again = compare(at, "once");
+        again.arg("--time-again");
+        again
+    });
+    assert!(read("results.json") == results);
+    let after = json(&at.join("once/timings.json"));
+    let [before, after] = [&before, &after].map(|t| t["points"].as_array().unwrap().clone());
+    assert_eq!(before.len(), after.len());
+    let mut other = 0;
+    for (before, after) in before.iter().zip(&after) {
+        // Model, sampler, passes and seed.
+        for i in 0..4 {
+            assert_eq!(before[i], after[i]);
+        }
+        let seconds = |point: &Value| point[4]["seconds"].as_f64().unwrap();
+        assert!(seconds(after) > 0.0);
+        other += usize::from(seconds(before) != seconds(after));
+    }
+    assert!(other > after.len() / 2, "{other} of {}", after.len());
+}
+
+/// What is trained elsewhere by the configurations of a plan is taken as it is.
+#[test]
+fn models_trained_elsewhere_are_not_trained_again() {
+    let folder = started();
+    let at = folder.path();
+    let good = fs::read_to_string(at.join("compare.toml")).unwrap();
+    let head = good[..good.find("[[model]]").unwrap()]
+        .replace("passes = [4, 8, 16]", "passes = [4]")
+        .replace("sheet = 8", "sheet = 4");
+    let model = "[[model]]\nname = \"wmgm\"\nconfig = \"small-wmgm.toml\"\n";
+    fs::write(at.join("compare.toml"), format!("{head}{model}")).unwrap();
+    ok(compare(at, "here"));
+
+    ok(wmgm(at, ["compare", "compare.toml", "--configs", "plan"]));
+    let pictures = repository().join("assets/pictures");
+    for (stage, resume) in [("low", None), ("high", Some("--resume"))] {
+        let mut train = wmgm(at, ["train", "plan/wmgm.toml", "--out", "there/wmgm"]);
+        train.args(["--stage", stage]).args(resume);
+        ok({
+            train.arg("--data").arg(&pictures);
+            train
+        });
+    }
+    let output = compare(at, "there").output().unwrap();
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("model wmgm") && !text.contains("from step 0 "),
+        "{text}"
+    );
+    for file in ["results.json", "pictures.png"] {
+        let read = |out: &str| fs::read(at.join(out).join(file)).unwrap();
+        assert!(read("here") == read("there"), "{file} differs");
+    }
 }
 
 /// What the results say of themselves is so.
