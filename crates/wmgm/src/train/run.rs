@@ -258,7 +258,7 @@ mod tests {
         let mut examples = Ahead::default();
         // Resumed elsewhere in between: 2 was made for nothing.
         for step in [0, 1, 3, 4] {
-            let got = examples.step(step, true, &make, |x| Ok(x + 1)).unwrap();
+            let got = examples.step(step, true, make, |x| Ok(x + 1)).unwrap();
             assert_eq!(got, 10 * step + 1);
         }
         // 4 failed when it was made ahead of its step, and was made again.
@@ -271,7 +271,7 @@ mod tests {
         };
         let mut examples = Ahead::default();
         for step in 0..3 {
-            examples.step(step, false, &make, Ok).unwrap();
+            examples.step(step, false, make, Ok).unwrap();
         }
         assert_eq!(seen.into_inner().unwrap(), [0, 1, 2]);
         let failed = examples.step(3, true, Ok, |_| Err::<(), _>(Error::Cancelled));
