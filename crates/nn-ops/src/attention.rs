@@ -2,6 +2,7 @@
 
 use crate::cpu::gemm::{Mat, matmul};
 use crate::cpu::shared::scratch;
+use crate::cpu::transpose::transpose;
 use crate::path;
 use crate::plan::opaque;
 use crate::softmax::{scaled_softmax, softmax_backward, softmax_row};
@@ -82,16 +83,78 @@ impl Geo {
         1.0 / (self.d as f64).sqrt()
     }
 
-    /// Rows = softmax(scale * q^T k): one row of L per query.
-    fn probabilities(&self, qkv: &[f32], p: &mut [f32]) {
-        let (d, l) = (self.d, self.len);
-        let q = Mat::rows(&qkv[..d * l], l);
-        let k = Mat::rows(&qkv[d * l..2 * d * l], l);
-        matmul(p, l, l, d, q.t(), k, false);
-        for row in p[..l * l].chunks_exact_mut(l) {
+    /// Queries worked on at a time: with all keys, what a core keeps in its second cache.
+    fn block(&self) -> usize {
+        const FLOATS: usize = 1 << 16;
+        (FLOATS / self.len.max(1) / 16 * 16).clamp(16, self.len.max(16))
+    }
+
+    /// Blocks of queries: the first of each, and how many.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (len, block) = (self.len, self.block());
+        let firsts = (0..len).step_by(block);
+        firsts.map(move |first| (first, block.min(len - first)))
+    }
+
+    /// Matrix `i` (d, L) of some, from column `first` on.
+    fn part<'a>(&self, of: &'a [f32], i: usize, first: usize) -> Mat<'a> {
+        let size = self.d * self.len;
+        Mat::rows(&of[i * size + first..(i + 1) * size], self.len)
+    }
+
+    /// p = softmax(scale * q^T k): one row of L for each of `some` queries from `first` on.
+    fn probabilities(&self, qkv: &[f32], first: usize, some: usize, p: &mut [f32]) {
+        let (q, k) = (self.part(qkv, 0, first), self.part(qkv, 1, 0));
+        matmul(p, some, self.len, self.d, q.t(), k, false);
+        for row in p[..some * self.len].chunks_exact_mut(self.len) {
             softmax_row(row, self.scale() as f32);
         }
     }
+
+    /// Columns `first..first + some` of `to` (d, L) = `a` (d, L) times the transpose of `b` (some, L).
+    fn times_turned(
+        &self,
+        a: Mat<'_>,
+        b: &[f32],
+        (first, some): (usize, usize),
+        room: &mut Turning,
+        to: &mut [f32],
+    ) {
+        let (d, len) = (self.d, self.len);
+        let turned = &mut room.turned[..some * len];
+        // The product reads its second factor row by row: turned in the cache that is done once, not for every row.
+        transpose(&b[..some * len], some, len, turned);
+        let block = &mut room.block[..d * some];
+        matmul(block, d, some, len, a, Mat::rows(turned, some), false);
+        for (to, block) in to.chunks_exact_mut(len).zip(block.chunks_exact(some)) {
+            to[first..first + some].copy_from_slice(block);
+        }
+    }
+
+    fn room(&self) -> Room {
+        let block = self.block().min(self.len);
+        Room {
+            p: scratch(block * self.len),
+            dp: scratch(block * self.len),
+            turning: Turning {
+                turned: scratch(block * self.len),
+                block: scratch(self.d * block),
+            },
+        }
+    }
+}
+
+/// What a thread works in: a block of queries by all keys, and by channels.
+struct Room {
+    p: Vec<f32>,
+    dp: Vec<f32>,
+    turning: Turning,
+}
+
+/// What a product with a block's transpose is made in.
+struct Turning {
+    turned: Vec<f32>,
+    block: Vec<f32>,
 }
 
 struct Op {
@@ -110,11 +173,13 @@ impl CustomOp1 for Op {
         out.par_chunks_mut((d * len).max(1))
             .zip(cpu_slice("self_attention", s, l)?.par_chunks((3 * d * len).max(1)))
             .for_each_init(
-                || scratch(len * len),
-                |p, (out, qkv)| {
-                    g.probabilities(qkv, p);
-                    let v = Mat::rows(&qkv[2 * d * len..], len);
-                    matmul(out, d, len, len, v, Mat::rows(p, len).t(), false);
+                || g.room(),
+                |Room { p, turning, .. }, (out, qkv)| {
+                    let v = g.part(qkv, 2, 0);
+                    for (first, some) in g.blocks() {
+                        g.probabilities(qkv, first, some, p);
+                        g.times_turned(v, p, (first, some), turning, out);
+                    }
                 },
             );
         Ok((CpuStorage::F32(out), (g.n, g.heads * d, len).into()))
@@ -135,22 +200,23 @@ fn gradient(g: &Geo, qkv: &[f32], dy: &[f32]) -> Vec<f32> {
         .zip(qkv.par_chunks((3 * d * l).max(1)))
         .zip(dy.par_chunks((d * l).max(1)))
         .for_each_init(
-            || (scratch(l * l), scratch(l * l)),
-            |(p, dp), ((grad, qkv), dy)| {
-                g.probabilities(qkv, p);
-                let part = |i: usize| Mat::rows(&qkv[i * d * l..(i + 1) * d * l], l);
-                let (q, k, v) = (part(0), part(1), part(2));
-                let dy = Mat::rows(dy, l);
-                // dp[query][key] = sum over channels of dy[c][query] * v[c][key].
-                matmul(dp, l, l, d, dy.t(), v, false);
-                for (p, dp) in p.chunks_exact(l).zip(dp.chunks_exact_mut(l)) {
-                    softmax_backward(p, dp, g.scale() as f32);
-                }
+            || g.room(),
+            |Room { p, dp, turning }, ((grad, qkv), dy)| {
+                let (k, v) = (g.part(qkv, 1, 0), g.part(qkv, 2, 0));
                 let (dq, rest) = grad.split_at_mut(d * l);
                 let (dk, dv) = rest.split_at_mut(d * l);
-                matmul(dq, d, l, l, k, Mat::rows(dp, l).t(), false);
-                matmul(dk, d, l, l, q, Mat::rows(dp, l), false);
-                matmul(dv, d, l, l, dy, Mat::rows(p, l), false);
+                for (first, some) in g.blocks() {
+                    g.probabilities(qkv, first, some, p);
+                    let (q, dy) = (g.part(qkv, 0, first), g.part(dy, 0, first));
+                    // dp[query][key] = sum over channels of dy[c][query] * v[c][key].
+                    matmul(dp, some, l, d, dy.t(), v, false);
+                    for (p, dp) in p.chunks_exact(l).zip(dp.chunks_exact_mut(l)).take(some) {
+                        softmax_backward(p, dp, g.scale() as f32);
+                    }
+                    g.times_turned(k, dp, (first, some), turning, dq);
+                    matmul(dk, d, l, some, q, Mat::rows(&dp[..some * l], l), first > 0);
+                    matmul(dv, d, l, some, dy, Mat::rows(&p[..some * l], l), first > 0);
+                }
             },
         );
     grad

@@ -228,6 +228,10 @@ fn attention() {
             &|t| nn_ops::self_attention(&t[0], heads),
         );
     }
+    // More positions than one block of queries has.
+    parity("self_attention, 300 positions", &[&[2, 24, 300]], &|t| {
+        nn_ops::self_attention(&t[0], 2)
+    });
 }
 
 /// f32 weights under a network that computes in another type: their gradients are f32.

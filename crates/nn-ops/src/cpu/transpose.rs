@@ -1,6 +1,26 @@
-//! 16 x 16 floats turned about the diagonal.
+//! Matrices turned about the diagonal, 16 x 16 floats at a time.
 
 use crate::simd::{Isa, isa};
+
+/// `to` (columns x rows) from `from` (rows x columns), both row by row.
+pub(crate) fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
+    assert!(from.len() == rows * columns && to.len() == from.len());
+    let (r16, c16) = (rows / 16 * 16, columns / 16 * 16);
+    for r in (0..r16).step_by(16) {
+        for c in (0..c16).step_by(16) {
+            let src = std::array::from_fn(|i| from[(r + i) * columns + c..][..16].as_ptr());
+            let dst = std::array::from_fn(|i| to[(c + i) * rows + r..][..16].as_mut_ptr());
+            // SAFETY: slices of 16 floats each, just bounded; those written are of another matrix than those read.
+            unsafe { transpose16(&src, &dst) };
+        }
+    }
+    for r in 0..rows {
+        let done = if r < r16 { c16 } else { 0 };
+        for c in done..columns {
+            to[c * rows + r] = from[r * columns + c];
+        }
+    }
+}
 
 /// `dst[j][i] = src[i][j]` for 16 rows of 16.
 ///
@@ -63,6 +83,37 @@ unsafe fn avx512(src: &[*const f32; 16], dst: &[*mut f32; 16]) {
             _mm512_storeu_ps(dst[4 + k], _mm512_shuffle_f32x4::<0x88>(b, d));
             _mm512_storeu_ps(dst[8 + k], _mm512_shuffle_f32x4::<0xdd>(a, c));
             _mm512_storeu_ps(dst[12 + k], _mm512_shuffle_f32x4::<0xdd>(b, d));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_turned() {
+        for (rows, columns) in [
+            (0, 3),
+            (1, 1),
+            (3, 40),
+            (16, 16),
+            (17, 33),
+            (64, 48),
+            (40, 15),
+        ] {
+            let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+            let mut to = vec![-1.0; from.len()];
+            transpose(&from, rows, columns, &mut to);
+            for r in 0..rows {
+                for c in 0..columns {
+                    assert_eq!(
+                        to[c * rows + r],
+                        from[r * columns + c],
+                        "{rows} x {columns}"
+                    );
+                }
+            }
         }
     }
 }
