@@ -121,9 +121,14 @@ impl Geo {
         to: &mut [f32],
     ) {
         let (d, len) = (self.d, self.len);
+        let b = &b[..some * len];
+        // A single block is small enough to be read as it lies.
+        if some == len {
+            return matmul(to, d, len, len, a, Mat::rows(b, len).t(), false);
+        }
         let turned = &mut room.turned[..some * len];
         // The product reads its second factor row by row: turned in the cache that is done once, not for every row.
-        transpose(&b[..some * len], some, len, turned);
+        transpose(b, some, len, turned);
         let block = &mut room.block[..d * some];
         matmul(block, d, some, len, a, Mat::rows(turned, some), false);
         for (to, block) in to.chunks_exact_mut(len).zip(block.chunks_exact(some)) {
