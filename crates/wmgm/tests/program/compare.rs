@@ -26,6 +26,14 @@ fn started() -> tempfile::TempDir {
     folder
 }
 
+/// What stands before the models in the comparison of `started`, with points at four passes alone.
+fn head_of_few_points(at: &Path) -> String {
+    let good = fs::read_to_string(at.join("compare.toml")).unwrap();
+    good[..good.find("[[model]]").unwrap()]
+        .replace("passes = [4, 8, 16]", "passes = [4]")
+        .replace("sheet = 8", "sheet = 4")
+}
+
 fn compare(at: &Path, out: &str) -> Command {
     let pictures = repository().join("assets/pictures");
     let mut command = wmgm(at, ["compare", "compare.toml", "--out", out, "--data"]);
@@ -134,10 +142,7 @@ fn timed_again(at: &Path) {
 fn models_trained_elsewhere_are_not_trained_again() {
     let folder = started();
     let at = folder.path();
-    let good = fs::read_to_string(at.join("compare.toml")).unwrap();
-    let head = good[..good.find("[[model]]").unwrap()]
-        .replace("passes = [4, 8, 16]", "passes = [4]")
-        .replace("sheet = 8", "sheet = 4");
+    let head = head_of_few_points(at);
     let model = "[[model]]\nname = \"wmgm\"\nconfig = \"small-wmgm.toml\"\n";
     fs::write(at.join("compare.toml"), format!("{head}{model}")).unwrap();
     ok(compare(at, "here"));
@@ -288,10 +293,7 @@ fn features_and_a_headline() {
 fn what_two_models_train_alike_is_trained_once() {
     let folder = started();
     let at = folder.path();
-    let good = fs::read_to_string(at.join("compare.toml")).unwrap();
-    let head = good[..good.find("[[model]]").unwrap()]
-        .replace("passes = [4, 8, 16]", "passes = [4]")
-        .replace("sheet = 8", "sheet = 4");
+    let head = head_of_few_points(at);
     let wmgm = "[[model]]\nname = \"wmgm\"\nconfig = \"small-wmgm.toml\"\nshares = [2.0, 1.0]\n";
     let others = [
         "[[model]]\nname = \"wsgm\"\nconfig = \"small-wsgm.toml\"\nshares = [4.0, 1.0, 1.0]\n",
