@@ -136,27 +136,25 @@ impl Geo {
         }
     }
 
-    fn room(&self) -> Room {
-        let block = self.block().min(self.len);
-        Room {
-            p: scratch(block * self.len),
-            dp: scratch(block * self.len),
-            turning: Turning {
-                turned: scratch(block * self.len),
-                block: scratch(self.d * block),
-            },
+    /// Room for a block of queries by all keys.
+    fn square(&self) -> Vec<f32> {
+        scratch(self.block().min(self.len) * self.len)
+    }
+
+    /// Room for [`Geo::times_turned`]; a single block takes none.
+    fn turning(&self) -> Turning {
+        if self.block() >= self.len {
+            return Turning::default();
+        }
+        Turning {
+            turned: self.square(),
+            block: scratch(self.d * self.block()),
         }
     }
 }
 
-/// What a thread works in: a block of queries by all keys, and by channels.
-struct Room {
-    p: Vec<f32>,
-    dp: Vec<f32>,
-    turning: Turning,
-}
-
 /// What a product with a block's transpose is made in.
+#[derive(Default)]
 struct Turning {
     turned: Vec<f32>,
     block: Vec<f32>,
@@ -178,8 +176,8 @@ impl CustomOp1 for Op {
         out.par_chunks_mut((d * len).max(1))
             .zip(cpu_slice("self_attention", s, l)?.par_chunks((3 * d * len).max(1)))
             .for_each_init(
-                || g.room(),
-                |Room { p, turning, .. }, (out, qkv)| {
+                || (g.square(), g.turning()),
+                |(p, turning), (out, qkv)| {
                     let v = g.part(qkv, 2, 0);
                     for (first, some) in g.blocks() {
                         g.probabilities(qkv, first, some, p);
@@ -205,8 +203,8 @@ fn gradient(g: &Geo, qkv: &[f32], dy: &[f32]) -> Vec<f32> {
         .zip(qkv.par_chunks((3 * d * l).max(1)))
         .zip(dy.par_chunks((d * l).max(1)))
         .for_each_init(
-            || g.room(),
-            |Room { p, dp, turning }, ((grad, qkv), dy)| {
+            || (g.square(), g.square(), g.turning()),
+            |(p, dp, turning), ((grad, qkv), dy)| {
                 let (k, v) = (g.part(qkv, 1, 0), g.part(qkv, 2, 0));
                 let (dq, rest) = grad.split_at_mut(d * l);
                 let (dk, dv) = rest.split_at_mut(d * l);
