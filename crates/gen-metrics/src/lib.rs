@@ -22,7 +22,7 @@ pub use error::{Error, Result};
 pub use extract::{Extractor, Network, Space};
 pub use features::Features;
 pub use frechet::{Gaussian, frechet_distance};
-pub use kid::{KernelDistance, KernelOptions, kernel_distance, mmd2};
+pub use kid::{KernelDistance, KernelOptions, KernelReference, kernel_distance, mmd2};
 pub use manifold::{Manifold, manifold};
 pub use picture::Picture;
 pub use resize::Resize;

@@ -173,6 +173,11 @@ fn every_channel_by_itself() {
     check(1, 4, 4, 11, 8, 5, cfg(2, 2, 4), true);
     check(2, 3, 3, 10, 7, 5, cfg(3, 1, 3), true);
     check(2, 2, 2, 6, 6, 1, cfg(1, 0, 2), true);
+    // Rows of one register and more, whole and in part, and fewer rows than a tile has.
+    for (height, width) in [(3, 16), (5, 23), (7, 41), (2, 64), (5, 115)] {
+        check(1, 2, 2, height, width, 3, cfg(1, 1, 2), true);
+        check(1, 2, 2, height, width, 3, cfg(2, 1, 2), false);
+    }
 }
 
 #[test]

@@ -41,6 +41,13 @@ impl Shape {
     pub(super) fn pad(self, pad: Pad) -> Self {
         Self { pad, ..self }
     }
+    /// Zeros that are as many on all sides, for pictures of any size, are the convolution's own business.
+    fn own_padding(self) -> Option<usize> {
+        match (self.pad, self.kernel) {
+            (Pad::By(h, w), _) => (h == w).then_some(h),
+            (Pad::Same, [h, w]) => (self.stride == 1 && h == w && h % 2 == 1).then_some(h / 2),
+        }
+    }
     pub(super) fn depthwise(self) -> Self {
         Self {
             groups: self.ci,
@@ -116,14 +123,10 @@ impl Conv {
     }
 
     fn from_tensors(shape: Shape, relu: Option<f32>, weight: Tensor, bias: Tensor) -> Self {
-        // Equal zeros on all sides are the convolution's own business.
-        let padding = match shape.pad {
-            Pad::By(h, w) if h == w => h,
-            _ => 0,
-        };
+        let padding = shape.own_padding();
         let config = Conv2dConfig {
             stride: shape.stride,
-            padding,
+            padding: padding.unwrap_or(0),
             groups: shape.groups,
         };
         Self {
@@ -139,10 +142,10 @@ impl Module for Conv {
         let (_, _, h, w) = x.dims4()?;
         let [kh, kw] = self.shape.kernel;
         let stride = self.shape.stride;
-        let [(top, bottom), (left, right)] = match self.shape.pad {
-            Pad::By(h, w) if h == w => [(0, 0); 2],
-            Pad::By(h, w) => [(h, h), (w, w)],
-            Pad::Same => [(h, kh), (w, kw)].map(|(size, kernel)| {
+        let [(top, bottom), (left, right)] = match (self.shape.own_padding(), self.shape.pad) {
+            (Some(_), _) => [(0, 0); 2],
+            (None, Pad::By(h, w)) => [(h, h), (w, w)],
+            (None, Pad::Same) => [(h, kh), (w, kw)].map(|(size, kernel)| {
                 let total = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
                 (total / 2, total - total / 2)
             }),

@@ -8,8 +8,8 @@ use crate::files::write_atomic;
 use crate::picture::RgbImage;
 use candle_core::Device;
 use gen_metrics::{
-    Extractor, Features, Gaussian, KernelOptions, Picture, Statistics, frechet_distance,
-    kernel_distance,
+    Extractor, Features, Gaussian, KernelOptions, KernelReference, Picture, Statistics,
+    frechet_distance,
 };
 use std::io::Write;
 use std::path::Path;
@@ -22,8 +22,7 @@ const CHUNK: usize = 64;
 pub struct FeatureDistance {
     extractor: Extractor,
     gaussian: Gaussian,
-    reference: Features,
-    kernel: KernelOptions,
+    kernel: KernelReference,
 }
 
 impl FeatureDistance {
@@ -74,15 +73,15 @@ impl FeatureDistance {
             ))
         })?;
         let most = reference.count().min(pictures as usize);
-        let kernel = KernelOptions::default();
+        let usual = KernelOptions::default();
+        let options = KernelOptions {
+            size: usual.size.min(most),
+            ..usual
+        };
         Ok(Self {
             extractor,
             gaussian: statistics.gaussian,
-            reference,
-            kernel: KernelOptions {
-                size: kernel.size.min(most),
-                ..kernel
-            },
+            kernel: KernelReference::new(reference, options)?,
         })
     }
 }
@@ -99,7 +98,7 @@ impl Measure for FeatureDistance {
             subsets,
             size,
             seed,
-        } = self.kernel;
+        } = self.kernel.options();
         let space = self.extractor.space().name();
         format!("{space}, kernel distance of {subsets} subsets of {size}, seed {seed}")
     }
@@ -114,7 +113,7 @@ impl Measure for FeatureDistance {
             .collect::<Result<Vec<_>>>()?;
         let features = self.extractor.extract(&some)?;
         let frechet = frechet_distance(&Gaussian::of(&features)?, &self.gaussian)?;
-        let kernel = kernel_distance(&features, &self.reference, self.kernel)?;
+        let kernel = self.kernel.distance(&features)?;
         Ok(vec![frechet, kernel.mean])
     }
 }
