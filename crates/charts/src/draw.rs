@@ -1,10 +1,12 @@
 //! Charts to the bytes of a PNG.
 
 use crate::axis::Scale;
+use crate::legend::emptiest;
 use crate::{Chart, ChartError, Legend, Line};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
@@ -82,6 +84,16 @@ fn one(area: &DrawingArea<BitMapBackend<'_>, Shift>, chart: &Chart) -> Result<()
         Some((x, chart.y.scale(points().map(|p| p.1))?))
     };
     let (x, y) = scales().ok_or_else(|| ChartError::Empty(chart.title.clone()))?;
+    let position = match chart.legend {
+        Legend::UpperLeft => SeriesLabelPosition::UpperLeft,
+        Legend::UpperRight => SeriesLabelPosition::UpperRight,
+        Legend::LowerLeft => SeriesLabelPosition::LowerLeft,
+        Legend::LowerRight => SeriesLabelPosition::LowerRight,
+        Legend::Emptiest => {
+            let names: Vec<&str> = chart.curves.iter().map(|c| c.name.as_str()).collect();
+            emptiest(&names, &lines, x.range(), y.range())
+        }
+    };
     let mut axes = ChartBuilder::on(area)
         .caption(&chart.title, (FONT, 17))
         .margin(10)
@@ -113,12 +125,6 @@ fn one(area: &DrawingArea<BitMapBackend<'_>, Shift>, chart: &Chart) -> Result<()
             .label(&curve.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    let position = match chart.legend {
-        Legend::UpperLeft => SeriesLabelPosition::UpperLeft,
-        Legend::UpperRight => SeriesLabelPosition::UpperRight,
-        Legend::LowerLeft => SeriesLabelPosition::LowerLeft,
-        Legend::LowerRight => SeriesLabelPosition::LowerRight,
-    };
     axes.configure_series_labels()
         .position(position)
         .background_style(WHITE.mix(0.85))

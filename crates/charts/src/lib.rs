@@ -4,6 +4,7 @@
 
 mod axis;
 mod draw;
+mod legend;
 
 pub use axis::Axis;
 pub use draw::png;
@@ -43,6 +44,8 @@ pub enum Legend {
     LowerLeft,
     /// At the bottom, right.
     LowerRight,
+    /// At a side where it covers the least of the curves.
+    Emptiest,
 }
 
 /// One set of axes and its curves; the first eight have colours of their own.

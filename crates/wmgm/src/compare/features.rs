@@ -3,19 +3,15 @@
 use super::Measure;
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
-use crate::eval::{FeatureSpace, pictures as borrowed};
+use crate::eval::{FeatureSpace, features};
 use crate::files::write_atomic;
 use crate::picture::RgbImage;
 use candle_core::Device;
 use gen_metrics::{
-    Extractor, Features, Gaussian, KernelOptions, KernelReference, Picture, Statistics,
-    frechet_distance,
+    Extractor, Gaussian, KernelOptions, KernelReference, Picture, Statistics, frechet_distance,
 };
 use std::io::Write;
 use std::path::Path;
-
-/// Pictures looked at between two questions whether to stop.
-const CHUNK: usize = 64;
 
 /// The Frechet distance and the kernel distance of a network's features to those of a set's pictures.
 #[derive(Debug)]
@@ -51,15 +47,10 @@ impl FeatureDistance {
         let statistics = match kept {
             Some(kept) => kept,
             None => {
-                let mut values = Vec::new();
-                for start in (0..set.len()).step_by(CHUNK) {
-                    if stop() {
-                        return Err(Error::Cancelled);
-                    }
-                    let some = borrowed(set, start..(start + CHUNK).min(set.len()))?;
-                    values.extend_from_slice(extractor.extract(&some)?.values());
-                }
-                let features = Features::new(values, space.network.dim())?;
+                let features = features(&extractor, set, &|_| match stop() {
+                    true => Err(Error::Cancelled),
+                    false => Ok(()),
+                })?;
                 let statistics = Statistics::of(features, name)?;
                 let bytes = statistics.to_safetensors()?;
                 write_atomic(&file, |w| w.write_all(&bytes))?;

@@ -258,7 +258,7 @@ fn curves(made: &[Made], measure: &str) -> std::result::Result<Vec<u8>, charts::
             x: Axis::log(label),
             y: Axis::linear(measure),
             curves,
-            legend: Legend::UpperRight,
+            legend: Legend::Emptiest,
         }
     });
     charts::png(&charts, 3)
@@ -274,10 +274,13 @@ fn markdown(
     writeln!(t, "# {}\n", results.name)?;
     writeln!(
         t,
-        "{} pictures at every point, {} seeds; against {} training pictures (fingerprint {}). Training of each model: at most \
-         {:.3e} multiply-adds. Distances: lower is better; means over seeds, then the largest less the smallest.\n",
+        "{} pictures at every point, {} of sampling; against {} training pictures (fingerprint {}). Training of each model: at most \
+         {:.3e} multiply-adds. Distances: lower is better; means over seeds, in brackets the largest less the smallest.\n",
         results.pictures,
-        config.seeds.len(),
+        match config.seeds.len() {
+            1 => "one seed".into(),
+            n => format!("{n} seeds"),
+        },
         results.reference,
         results.fingerprint,
         config.multiply_adds
@@ -359,13 +362,21 @@ fn markdown(
 }
 
 fn distances(t: &mut String, s: &Summary, measures: &[String]) -> std::fmt::Result {
+    let single = s.distances.values().all(|seeds| seeds.len() < 2);
     for measure in measures {
         match s.of(measure) {
-            Some((mean, spread)) => write!(t, " {mean:.4} ({spread:.4}) |")?,
+            Some((mean, _)) if single => write!(t, " {} |", figures(mean))?,
+            Some((mean, spread)) => write!(t, " {} ({}) |", figures(mean), figures(spread))?,
             None => write!(t, " - |")?,
         }
     }
     writeln!(t)
+}
+
+/// Four significant figures, or all before the point; no more than six after it.
+fn figures(value: f64) -> String {
+    let before = value.abs().max(1e-300).log10().floor() as i64;
+    format!("{value:.*}", (3 - before).clamp(0, 6) as usize)
 }
 
 /// How near each model's best sampler at the sheets' passes comes to its best at the most passes: a baseline whose solver is
@@ -396,8 +407,10 @@ fn bar(t: &mut String, config: &CompareConfig, results: &Results) -> std::fmt::R
                 let ratio = few / many;
                 writeln!(
                     t,
-                    "| {} | {measure} | {few:.4} | {many:.4} | {ratio:.3} |",
-                    e.name
+                    "| {} | {measure} | {} | {} | {ratio:.3} |",
+                    e.name,
+                    figures(few),
+                    figures(many)
                 )?;
             }
         }

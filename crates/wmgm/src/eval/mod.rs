@@ -2,12 +2,13 @@
 //!
 //! [`evaluate`] makes or reads the samples and puts `gen-metrics` to work; [`Report`] is what it found.
 
+mod features;
 mod report;
 mod run;
 mod weights;
 
+pub(crate) use features::features;
 pub use report::{Measured, Report, Run, Summary};
-pub(crate) use run::pictures;
 pub use run::{Evaluation, Nearest, evaluate};
 pub use weights::{Network, find_weights, weights_folder};
 

@@ -1,5 +1,6 @@
 //! The evaluation itself.
 
+use super::features::{CHUNK, features, pictures};
 use super::report::{Measured, Report, Run};
 use super::{EvalEvent, EvalOptions, Progress, Reference, Samples};
 use crate::data::{
@@ -19,8 +20,6 @@ use std::path::{Path, PathBuf};
 
 /// Pictures of a model's run where nobody says how many.
 const DEFAULT_COUNT: usize = 1000;
-/// Pictures looked at between two events.
-const CHUNK: usize = 64;
 
 /// What [`evaluate`] gives: the report, the reference's statistics in each space (to be kept), and the sheet of nearest
 /// neighbours of the first run.
@@ -321,15 +320,10 @@ impl Plan<'_> {
         let what = format!("{} of the {of}", extractor.space().network.name());
         let (what, total) = (what.as_str(), set.len() as u64);
         self.progress.event(EvalEvent::Part { what, total });
-        let mut values = Vec::new();
-        for start in (0..set.len()).step_by(CHUNK) {
-            self.go_on()?;
-            let end = (start + CHUNK).min(set.len());
-            let pictures = pictures(set, start..end)?;
-            values.extend_from_slice(extractor.extract(&pictures)?.values());
-            self.progress.event(EvalEvent::Done(end as u64));
-        }
-        Ok(Features::new(values, extractor.space().network.dim())?)
+        features(extractor, set, &|done| {
+            self.progress.event(EvalEvent::Done(done as u64));
+            self.go_on()
+        })
     }
 
     fn bands(&self, set: &PictureSet) -> Result<Option<BandStatistics>> {
@@ -495,11 +489,4 @@ fn same_space(statistics: &Statistics, space: &Space, path: &Path) -> Result<()>
         )),
         _ => Ok(()),
     }
-}
-
-/// A part of a set, borrowed.
-pub(crate) fn pictures(set: &PictureSet, part: std::ops::Range<usize>) -> Result<Vec<Picture<'_>>> {
-    let side = set.size() as usize;
-    part.map(|i| Ok(Picture::new(side, side, set.rgb(i)?)?))
-        .collect()
 }
