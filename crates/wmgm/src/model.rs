@@ -9,7 +9,7 @@ use msal_gan::DetailGenerator;
 use nn_ops::{noise, precision};
 use rayon::prelude::*;
 use score_sde::sampler::{OnStep, SolverConfig, addressed_noise};
-use score_sde::{Edm, UNet};
+use score_sde::{Preconditioner, UNet};
 
 /// What c_noise = ln(sigma) / 4 is multiplied by before the network's sinusoidal embedding, which expects hundreds.
 pub(crate) const TIME_SCALE: f64 = 400.0;
@@ -88,12 +88,12 @@ impl<'a> Draw<'a> {
 /// Shapes that do not fit.
 pub(crate) fn denoised(
     (net, guide): (&UNet, Option<&Guide>),
-    edm: &Edm,
+    preconditioner: &Preconditioner,
     x: &Tensor,
     sigma: f64,
     condition: Option<&Tensor>,
 ) -> candle_core::Result<Tensor> {
-    edm.denoise(x, sigma, |input, c_noise| {
+    preconditioner.denoise(x, sigma, |input, c_noise| {
         let t = Tensor::full((c_noise * TIME_SCALE) as f32, x.dim(0)?, x.device())?;
         let shown = match condition {
             None => input.clone(),
@@ -110,8 +110,8 @@ pub struct BandModel {
     pub net: UNet,
     /// A worse one to be led away from.
     pub guide: Option<Guide>,
-    /// Its preconditioning.
-    pub edm: Edm,
+    /// Its preconditioning, and noise levels.
+    pub preconditioner: Preconditioner,
     /// Channels of the band.
     pub channels: usize,
     /// Side of the band.
@@ -159,7 +159,7 @@ impl BandModel {
             indices,
             streams,
         } = draw;
-        let sigmas = self.edm.sigmas(steps);
+        let sigmas = self.preconditioner.edm().sigmas(steps);
         let condition = match condition {
             Some(band) => Some(self.folded(band)?),
             None => None,
@@ -176,7 +176,7 @@ impl BandModel {
         let x = (x * sigmas[0])?;
         let denoiser = |x: &Tensor, sigma: f64| {
             let nets = (&self.net, self.guide.as_ref());
-            let clean = denoised(nets, &self.edm, x, sigma, condition.as_ref())?;
+            let clean = denoised(nets, &self.preconditioner, x, sigma, condition.as_ref())?;
             on_estimate(&clean);
             Ok(clean)
         };

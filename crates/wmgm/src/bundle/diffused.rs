@@ -14,7 +14,7 @@ use crate::files::map_bounded;
 use crate::model::BandModel;
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
-use score_sde::{Edm, UNet, UNetConfig};
+use score_sde::{Edm, Preconditioner, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -77,6 +77,10 @@ pub struct BandNetwork {
     pub fold: usize,
     /// Preconditioning and noise levels.
     pub edm: Edm,
+    /// The deviation of each folded channel in the training pictures, where the network is preconditioned by them in place of
+    /// `edm.sigma_data`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<f64>,
     /// Steps of training.
     pub steps: u64,
     /// Pictures per step.
@@ -84,13 +88,24 @@ pub struct BandNetwork {
 }
 
 impl BandNetwork {
-    fn new(config: &LowConfig, steps: u64) -> Self {
+    fn new(config: &LowConfig, channels: &[f64], steps: u64) -> Self {
         Self {
+            channels: match config.by_channel {
+                true => channels.to_vec(),
+                false => Vec::new(),
+            },
             unet: config.unet.clone(),
             fold: config.fold,
             edm: config.edm,
             steps,
             batch: config.optim.batch,
+        }
+    }
+
+    fn preconditioner(&self) -> score_sde::error::Result<Preconditioner> {
+        match self.channels.is_empty() {
+            true => Ok(self.edm.into()),
+            false => Preconditioner::by_channel(self.edm, self.channels.clone()),
         }
     }
 }
@@ -107,6 +122,8 @@ pub(crate) fn band_name(level: Option<usize>) -> &'static str {
 /// What a run knows beside its configuration.
 pub(crate) struct Trained {
     pub(crate) pixels: Option<BandStats>,
+    /// Deviations of the low band's folded channels, where they are known.
+    pub(crate) channels: Vec<f64>,
     pub(crate) bands: Vec<LevelStats>,
     pub(crate) pictures: usize,
     pub(crate) data_fingerprint: String,
@@ -118,7 +135,8 @@ pub(crate) struct Trained {
 impl DiffusedBundle {
     pub(crate) fn new(c: &DiffusedConfig, t: Trained) -> Self {
         let networks = c.bands().zip(&t.steps);
-        let mut networks = networks.map(|((_, config), steps)| BandNetwork::new(config, *steps));
+        let mut networks =
+            networks.map(|((_, config), steps)| BandNetwork::new(config, &t.channels, *steps));
         let low = networks.next();
         let mut details: Vec<BandNetwork> = networks.collect();
         details.reverse(); // coarsest first to finest first
@@ -132,7 +150,7 @@ impl DiffusedBundle {
             wavelet: c.wavelet.clone(),
             pixels: t.pixels,
             bands: t.bands,
-            low: low.unwrap_or_else(|| BandNetwork::new(&c.low, 0)),
+            low: low.unwrap_or_else(|| BandNetwork::new(&c.low, &t.channels, 0)),
             details,
             sample: c.sample.clone(),
             seed: c.seed,
@@ -198,6 +216,14 @@ impl DiffusedBundle {
             check_unet(field, &n.unet)?;
             check_band(field, side, n.fold, channels(level), &n.unet)?;
             check_edm(field, &n.edm)?;
+            if !n.channels.is_empty() && n.channels.len() != n.unet.out_channels {
+                return Err(format!(
+                    "{field}.channels has {} deviations for {} channels",
+                    n.channels.len(),
+                    n.unet.out_channels
+                ));
+            }
+            n.preconditioner().map_err(|e| format!("{field}: {e}"))?;
         }
         check_steps(&self.sample).map_err(|e| format!("sample: {e}"))?;
         Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
@@ -216,7 +242,7 @@ impl DiffusedBundle {
                 Ok::<_, Error>(BandModel {
                     net: UNet::new(n.unet.clone(), vb.pp(band_name(level)))?,
                     guide: None,
-                    edm: n.edm,
+                    preconditioner: n.preconditioner()?,
                     channels: channels(level)[1],
                     side: self.size >> level.unwrap_or(self.levels),
                     fold: n.fold,

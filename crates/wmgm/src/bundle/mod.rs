@@ -127,7 +127,7 @@ impl Bundle {
             low: BandModel {
                 net,
                 guide: None,
-                edm: config.edm,
+                preconditioner: config.edm.into(),
                 channels: 3,
                 side: config.size >> config.levels,
                 fold: config.fold,

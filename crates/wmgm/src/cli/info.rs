@@ -133,9 +133,13 @@ fn diffused(model: &Diffused) -> Text {
             n.unet.attention_resolutions,
             n.unet.num_heads
         )?;
+        let each = match n.channels.is_empty() {
+            true => "",
+            false => " of each channel by itself",
+        };
         writeln!(
             t,
-            "    works at {0} x {0} on {1} channels (folded {2} times); EDM preconditioning, sigma {3} to {4}; {5} steps of {6}",
+            "    works at {0} x {0} on {1} channels (folded {2} times); EDM preconditioning{each}, sigma {3} to {4}; {5} steps of {6}",
             side >> n.fold,
             n.unet.in_channels,
             n.fold,

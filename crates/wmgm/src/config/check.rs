@@ -131,6 +131,11 @@ pub(super) fn check_taught(field: &str, low: &LowConfig, sample: &SampleDefaults
     if let Some(guide) = &low.guide {
         check_guidance(guide.weight).map_err(|e| format!("{field}.guide.weight is {e}"))?;
     }
+    if low.by_channel && (low.distill.is_some() || low.guide.is_some()) {
+        return Err(format!(
+            "{field}.by_channel: a network that is taught by another is preconditioned by sigma_data; leave out one of them"
+        ));
+    }
     let Some(d) = &low.distill else { return Ok(()) };
     within(&format!("{field}.distill.steps"), d.steps, 1, 1000)?;
     within(&format!("{field}.distill.substeps"), d.substeps, 1, 1000)?;
@@ -303,6 +308,9 @@ impl TrainConfig {
             }
         })?;
         check_edm("low.edm", &self.low.edm)?;
+        if self.low.by_channel {
+            return Err("low.by_channel is for kind sgm, a diffusion on pixels".into());
+        }
         check_taught("low", &self.low, &self.sample)?;
         check_generator("high.generator", &high.generator, self.levels, low)?;
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;

@@ -105,6 +105,11 @@ impl DiffusedConfig {
         Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
         for (level, diffusion) in self.bands() {
             let field = field(level);
+            if diffusion.by_channel && self.kind != Kind::Sgm {
+                return Err(format!(
+                    "{field}.by_channel is for kind sgm, a diffusion on pixels: bands are standardised each by itself"
+                ));
+            }
             check_diffusion(&field, diffusion, self.side(level), channels(level))?;
             check_taught(&field, diffusion, &self.sample)?;
         }

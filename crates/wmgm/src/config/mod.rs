@@ -87,6 +87,10 @@ pub struct LowConfig {
     /// Preconditioning and noise levels.
     #[serde(default)]
     pub edm: Edm,
+    /// Whether each channel that the network sees, after folding, is preconditioned by its own standard deviation in the training
+    /// pictures, in place of `edm.sigma_data` for all; of SGM alone, whose channels differ most.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_channel: bool,
     /// Length and pace.
     pub optim: OptimConfig,
     /// Distillation of the model that the run begins from (`--init`), which is the teacher, instead of training on noise of any

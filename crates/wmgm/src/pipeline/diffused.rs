@@ -73,7 +73,7 @@ impl Pipeline for Diffused {
     fn plan(&self, options: &SampleOptions) -> Result<Plan> {
         let (sampler, solver, steps) = self.how(options)?;
         let work = |model: &BandModel| {
-            let evaluations = solver.evaluations(&model.edm.sigmas(steps));
+            let evaluations = solver.evaluations(&model.preconditioner.edm().sigmas(steps));
             format!("{evaluations} at {0} x {0}", model.side >> model.fold)
         };
         let work: Vec<String> = self.models().map(work).collect();
@@ -91,7 +91,7 @@ impl Pipeline for Diffused {
             multiply_adds: 0,
         };
         for model in self.models() {
-            let evaluations = solver.evaluations(&model.edm.sigmas(steps));
+            let evaluations = solver.evaluations(&model.preconditioner.edm().sigmas(steps));
             cost.passes += evaluations;
             cost.multiply_adds += evaluations as u64 * model.multiply_adds()?;
         }

@@ -1,8 +1,8 @@
 //! The training pictures as standardised wavelet pyramids.
 
-use crate::bands::{BandStats, Level, LevelStats, Moments};
+use crate::bands::{BandStats, Level, LevelStats, Moments, fold};
 use crate::data::PictureSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::transform::Transform;
 use rayon::prelude::*;
 
@@ -13,6 +13,8 @@ pub(super) struct TrainData {
     pub stats: Vec<LevelStats>,
     /// Of the pixels, where there are no levels.
     pub pixels: Option<BandStats>,
+    /// Deviations of the standardised pixels' channels, folded, where they were asked for.
+    pub channels: Vec<f64>,
     pub transform: Transform,
 }
 
@@ -28,8 +30,38 @@ impl TrainData {
             set,
             stats,
             pixels,
+            channels: Vec::new(),
             transform,
         })
+    }
+
+    /// Measures the channels of the pixels folded so often. They are about 0 but for the mean of all, and are taken to be.
+    ///
+    /// # Errors
+    /// A size that cannot be folded, a channel that is 0 in all pictures.
+    pub(super) fn measure_channels(&mut self, times: usize) -> Result<()> {
+        let side = self.set.size() as usize;
+        let squares = |pick: usize| {
+            let x = fold(self.low_band(pick, false), 3, side, times)?;
+            let channel = |c: &[f32]| c.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+            Ok(x.chunks_exact((side >> times).pow(2))
+                .map(channel)
+                .collect())
+        };
+        let each = (0..self.set.len()).into_par_iter().map(squares);
+        let each: Vec<Vec<f64>> = each.collect::<Result<_>>()?;
+        let count = (self.set.len() * (side >> times).pow(2)) as f64;
+        // One picture after another: the same numbers for any thread count.
+        let sum = |c: usize| each.iter().map(|squares| squares[c]).sum::<f64>();
+        self.channels = (0..3 << (2 * times))
+            .map(|c| (sum(c) / count).sqrt())
+            .collect();
+        match self.channels.iter().position(|v| *v < 1e-9) {
+            None => Ok(()),
+            Some(c) => Err(Error::Argument(format!(
+                "low.by_channel: channel {c} of the folded pictures is 0 everywhere; are they without details? leave by_channel out"
+            ))),
+        }
     }
 
     /// The standardised pyramids of some pictures, mirrored where `flip(i)` says so.

@@ -14,13 +14,14 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{AdamW, AdamWConfig, Ema, Params, clip_grad_norm, noise, precision};
 use rayon::prelude::*;
-use score_sde::UNet;
 use score_sde::unet::DropMask;
+use score_sde::{Preconditioner, UNet};
 use std::collections::HashMap;
 
 /// The network, its average and its optimiser.
 pub(super) struct Diffusion<'a> {
     band: Band<'a>,
+    preconditioner: Preconditioner,
     params: Params,
     net: UNet,
     adam: AdamW,
@@ -32,8 +33,9 @@ pub(super) struct Diffusion<'a> {
 }
 
 impl<'a> Diffusion<'a> {
-    pub(super) fn new(band: Band<'a>, seed: u64, device: &Device) -> Result<Self> {
-        let params = Params::new(seed.wrapping_add(u64::from(band.stream(0))));
+    pub(super) fn new(band: Band<'a>, run: &Run<'_>) -> Result<Self> {
+        let device = run.device;
+        let params = Params::new(run.seed.wrapping_add(u64::from(band.stream(0))));
         let net = UNet::new(band.config.unet.clone(), params.builder(device))?;
         let o = &band.config.optim;
         let adam = AdamWConfig {
@@ -44,7 +46,12 @@ impl<'a> Diffusion<'a> {
             weight_decay: o.weight_decay,
         };
         let lesson = band.config.distill;
+        let edm = band.config.edm;
         Ok(Self {
+            preconditioner: match band.config.by_channel {
+                true => Preconditioner::by_channel(edm, run.data.channels.clone())?,
+                false => edm.into(),
+            },
             teacher: Teacher::new(band.config, device)?,
             lesson: lesson.map(|distill| Lesson::new(distill, band.config.edm)),
             adam: AdamW::new(params.named(), adam)?,
@@ -98,7 +105,7 @@ impl Diffusion<'_> {
             sigmas,
         } = examples;
         let band = &self.band;
-        let (o, edm) = (&band.config.optim, &band.config.edm);
+        let (o, preconditioner) = (&band.config.optim, &self.preconditioner);
         let [_, item] = band.items();
         let [shown, made] = channels(band.level);
         let device = run.device;
@@ -130,9 +137,9 @@ impl Diffusion<'_> {
             .zip(noises.par_chunks(item))
             .zip(times.par_iter_mut().zip(&sigmas))
             .for_each(|(((x, target), noise), (time, &sigma))| {
-                let example = edm.example(sigma, noise, x, target);
+                let example = preconditioner.example(sigma, noise, x, target);
                 example.expect("all three are one picture");
-                *time = (edm.scaling(sigma).noise * TIME_SCALE) as f32;
+                *time = (preconditioner.edm().scaling(sigma).noise * TIME_SCALE) as f32;
             });
         let x = Tensor::from_vec(x, shape, device)?;
         let target = Tensor::from_vec(target, shape, device)?;
@@ -152,7 +159,17 @@ impl Diffusion<'_> {
             calls: Default::default(),
         };
         let y = precision::computed(&x, |x| self.net.forward(x, &times, None, Some(&masks)))?;
-        let loss = (y - target)?.sqr()?.mean_all()?;
+        let errors = (y - target)?.sqr()?;
+        let errors = match preconditioner.channels().len() {
+            0 => errors,
+            channels => {
+                let weights = sigmas.iter().flat_map(|s| preconditioner.weights(*s));
+                let weights: Vec<f32> = weights.map(|w| w as f32).collect();
+                let shape = (o.batch, channels, 1, 1);
+                errors.broadcast_mul(&Tensor::from_vec(weights, shape, device)?)?
+            }
+        };
+        let loss = errors.mean_all()?;
         let mut grads = loss.backward()?;
         let norm = clip_grad_norm(&mut grads, &self.params.named(), o.clip)?;
         let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
@@ -226,7 +243,7 @@ impl Stage for Diffusion<'_> {
         let model = BandModel {
             net: UNet::new(band.config.unet.clone(), vb)?,
             guide: None,
-            edm: band.config.edm,
+            preconditioner: self.preconditioner.clone(),
             channels: channels(band.level)[1],
             side: band.side,
             fold: band.config.fold,

@@ -197,7 +197,7 @@ fn train_stage(
         .find(|b| band_name(b.level) == name)
     {
         Some(band) => {
-            let mut low = diffusion::Diffusion::new(band, run.seed, run.device)?;
+            let mut low = diffusion::Diffusion::new(band, run)?;
             let steps = band.config.optim.steps;
             run::train(&mut low, run, steps, resume, given, progress)
         }
@@ -304,7 +304,7 @@ fn load(config: &RunConfig, folder: &Path, progress: &dyn Progress) -> Result<da
         progress.event(TrainEvent::Skipped(broken));
     }
     let (levels, wavelet) = config.wavelet();
-    let data = data::TrainData::new(set, levels, Transform::new(wavelet)?)?;
+    let mut data = data::TrainData::new(set, levels, Transform::new(wavelet)?)?;
     let pixels = data
         .pixels
         .iter()
@@ -313,6 +313,11 @@ fn load(config: &RunConfig, folder: &Path, progress: &dyn Progress) -> Result<da
     checks
         .try_for_each(|check| check)
         .map_err(|e| Error::Argument(format!("the pictures in {}: {e}", folder.display())))?;
+    if let RunConfig::Diffused(c) = config
+        && c.low.by_channel
+    {
+        data.measure_channels(c.low.fold)?;
+    }
     Ok(data)
 }
 
@@ -372,6 +377,7 @@ pub fn write_bundle(
             }
             let trained = Trained {
                 pixels: info.pixels,
+                channels: info.channels,
                 bands: info.levels,
                 pictures: info.pictures,
                 data_fingerprint: info.fingerprint,

@@ -184,6 +184,8 @@ pub(super) struct RunInfo {
     pub levels: Vec<crate::bands::LevelStats>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<crate::bands::BandStats>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
 }
@@ -228,6 +230,7 @@ pub(super) fn record(
         fingerprint: format!("{:016x}", data.set.fingerprint()),
         levels: data.stats.clone(),
         pixels: data.pixels,
+        channels: data.channels.clone(),
         init: start.map(|start| start.init.clone()),
     };
     if is_begun(out)? {

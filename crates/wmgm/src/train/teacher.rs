@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::Params;
 use score_sde::sampler::dpmpp_2m;
-use score_sde::{Edm, UNet, UNetConfig, grid};
+use score_sde::{Edm, Preconditioner, UNet, UNetConfig, grid};
 use std::sync::OnceLock;
 
 /// The network that a run began from, guided or not.
@@ -127,6 +127,7 @@ impl Lesson {
         let nets = teacher.nets(noisy.device())?;
         let n = noisy.dim(0)?;
         let mut clean = vec![None; n];
+        let preconditioner = Preconditioner::from(self.edm);
         for interval in 0..self.config.steps {
             let items: Vec<u32> = (0..n)
                 .filter(|i| self.interval(*i, step) == interval)
@@ -139,7 +140,7 @@ impl Lesson {
             let x = noisy.index_select(&picked, 0)?;
             let shown = condition.map(|c| c.index_select(&picked, 0)).transpose()?;
             let denoiser =
-                |x: &Tensor, sigma: f64| denoised(nets, &self.edm, x, sigma, shown.as_ref());
+                |x: &Tensor, sigma: f64| denoised(nets, &preconditioner, x, sigma, shown.as_ref());
             let levels = self.levels(interval);
             let end = dpmpp_2m(&denoiser, x.clone(), &levels, &mut |_, _| Ok(()))
                 .map_err(candle_core::Error::from)?;
@@ -200,7 +201,8 @@ mod tests {
         let x = (x * 5.0).unwrap();
         let clean = lesson.clean(&teacher, &x, None, 0).unwrap();
         let nets = teacher.nets(&Device::Cpu).unwrap();
-        let denoiser = |x: &Tensor, sigma: f64| denoised(nets, &low.edm, x, sigma, None);
+        let edm = low.edm.into();
+        let denoiser = |x: &Tensor, sigma: f64| denoised(nets, &edm, x, sigma, None);
         for item in 0..2 {
             let x = x.narrow(0, item, 1).unwrap();
             let clean = clean.narrow(0, item, 1).unwrap();

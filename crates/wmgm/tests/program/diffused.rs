@@ -199,6 +199,46 @@ fn a_diffusion_on_pixels() {
 }
 
 #[test]
+fn channels_of_pixels_are_preconditioned_each_by_itself() {
+    let each = SGM.replace("fold = 1", "fold = 1\nby_channel = true");
+    let folder = started(&each);
+    let at = folder.path();
+    let short = each.replace("steps = 20", "steps = 10");
+    fs::write(at.join("config.toml"), short).unwrap();
+    ok(train(at, "parts", &[]));
+    fs::write(at.join("config.toml"), &each).unwrap();
+    resumes(at, &[&["--resume"]], &[]);
+    samples(at, &[]);
+    let info = ok(wmgm(at, ["info", "run/bundle"]));
+    assert!(info.contains("preconditioning of each channel"), "{info}");
+
+    // LL of three colours, then LH, HL and HH. Folding is orthonormal: their squares add up to those of standardised pixels.
+    let path = at.join("run/bundle/config.json");
+    let good: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let channels = good["low"]["channels"].as_array().unwrap();
+    let channels: Vec<f64> = channels.iter().map(|v| v.as_f64().unwrap()).collect();
+    assert_eq!(channels.len(), 12);
+    let mean = channels.iter().map(|v| v * v).sum::<f64>() / 12.0;
+    assert!((mean - 1.0).abs() < 1e-4, "{mean}");
+    let least = channels[..3].iter().fold(f64::MAX, |a, b| a.min(*b));
+    assert!(channels[3..].iter().all(|v| *v < least), "{channels:?}");
+    for (value, expected) in [
+        (serde_json::json!([1.0, 2.0]), "2 deviations for 12"),
+        (serde_json::json!(vec![0.0; 12]), "0 in channel 0"),
+    ] {
+        let mut changed = good.clone();
+        changed["low"]["channels"] = value;
+        fs::write(&path, changed.to_string()).unwrap();
+        fails(wmgm(at, ["info", "run/bundle"]), &["low", expected]);
+    }
+    fs::write(at.join("config.toml"), SGM).unwrap();
+    fails(
+        train(at, "run", &["--resume"]),
+        &["begun with low.by_channel = true"],
+    );
+}
+
+#[test]
 fn a_diffusion_of_every_band() {
     let folder = started(&wsgm());
     let at = folder.path();
@@ -269,6 +309,21 @@ fn configurations_of_baselines_that_cannot_be_used_are_refused() {
         (
             SGM.replace("ema = 0.9", "ema = 1.5"),
             "low.optim.ema is 1.5",
+        ),
+        (
+            wsgm().replacen("[low.unet]", "[low]\nby_channel = true\n[low.unet]", 1),
+            "low.by_channel is for kind sgm",
+        ),
+        (
+            SGM.replace(
+                "fold = 1",
+                "fold = 1\nby_channel = true\n[low.guide]\nweight = 2",
+            ),
+            "low.by_channel: a network that is taught",
+        ),
+        (
+            super::common::TINY.replacen("[low]", "[low]\nby_channel = true", 1),
+            "low.by_channel is for kind sgm",
         ),
         (
             wsgm().replace("levels = 2", "levels = 3"),
