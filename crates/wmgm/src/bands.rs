@@ -67,6 +67,33 @@ pub fn unfold(x: Vec<f32>, channels: usize, side: usize, times: usize) -> Result
     })
 }
 
+/// Opponent colours: their sum, red against blue, and green against both; an orthonormal change of coordinates.
+const COLOURS: [[f64; 3]; 3] = {
+    const THIRD: f64 = 0.577_350_269_189_625_8;
+    const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
+    const SIXTH: f64 = 0.408_248_290_463_863;
+    [
+        [THIRD, THIRD, THIRD],
+        [HALF, 0.0, -HALF],
+        [SIXTH, -2.0 * SIXTH, SIXTH],
+    ]
+};
+
+/// Turns the planes (3, n) of a picture's colours into opponent colours, or back. White noise stays white noise, and of pictures
+/// nearly everything is in the first.
+pub(crate) fn turn_colours(x: &mut [f32], back: bool) {
+    let (r, rest) = x.split_at_mut(x.len() / 3);
+    let (g, b) = rest.split_at_mut(r.len());
+    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+        let seen = [*r, *g, *b].map(f64::from);
+        let turned = |i: usize| -> f32 {
+            let factor = |j: usize| if back { COLOURS[j][i] } else { COLOURS[i][j] };
+            (0..3).map(|j| factor(j) * seen[j]).sum::<f64>() as f32
+        };
+        (*r, *g, *b) = (turned(0), turned(1), turned(2));
+    }
+}
+
 pub(crate) fn failed(error: wavelet::Error) -> Error {
     Error::Argument(error.to_string())
 }
@@ -96,6 +123,20 @@ mod tests {
         assert_eq!(folded, [8.0, -4.0, -2.0, 0.0]);
         assert!(fold(x.clone(), 3, 16, 5).is_err() && fold(vec![0.0; 9], 1, 3, 1).is_err());
         assert!(unfold(x[1..].to_vec(), 3, 16, 1).is_err());
+    }
+
+    #[test]
+    fn colours_turn_and_come_back() {
+        let mut x = vec![0f32; 3 * 50];
+        nn_ops::noise::fill_normal(1, 2, 3, 4, &mut x);
+        let (before, energy) = (x.clone(), |x: &[f32]| x.iter().map(|v| v * v).sum::<f32>());
+        turn_colours(&mut x, false);
+        assert!((energy(&x) / energy(&before) - 1.0).abs() < 1e-5 && x != before);
+        turn_colours(&mut x, true);
+        assert!(x.iter().zip(&before).all(|(a, b)| (a - b).abs() < 1e-6));
+        let mut grey = [0.5f32; 3];
+        turn_colours(&mut grey, false);
+        assert!((grey[0] - 0.75f32.sqrt()).abs() < 1e-6 && grey[1].abs() + grey[2].abs() < 1e-6);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Both networks of a model at work: low bands out of noise, pictures out of low bands.
 
-use crate::bands::{LevelStats, fold, unfold};
+use crate::bands::{LevelStats, fold, turn_colours, unfold};
 use crate::error::{Error, Result};
 use crate::guide::{self, Guide};
 use crate::transform::Transform;
@@ -196,7 +196,13 @@ impl BandModel {
         let values = x.flatten_all()?.to_vec1::<f32>()?;
         let bands = values
             .chunks_exact(self.channels * self.side * self.side)
-            .map(|item| unfold(item.to_vec(), self.channels, self.side, self.fold))
+            .map(|item| {
+                let mut band = unfold(item.to_vec(), self.channels, self.side, self.fold)?;
+                if !self.preconditioner.channels().is_empty() {
+                    turn_colours(&mut band, true);
+                }
+                Ok(band)
+            })
             .collect::<Result<Vec<_>>>()?;
         let shape = (n, self.channels, self.side, self.side);
         Ok(Tensor::from_vec(bands.concat(), shape, x.device())?)

@@ -77,8 +77,8 @@ pub struct BandNetwork {
     pub fold: usize,
     /// Preconditioning and noise levels.
     pub edm: Edm,
-    /// The deviation of each folded channel in the training pictures, where the network is preconditioned by them in place of
-    /// `edm.sigma_data`.
+    /// The deviation of each folded channel of opponent colours in the training pictures, where the network is preconditioned by
+    /// them in place of `edm.sigma_data`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<f64>,
     /// Steps of training.

@@ -87,8 +87,8 @@ pub struct LowConfig {
     /// Preconditioning and noise levels.
     #[serde(default)]
     pub edm: Edm,
-    /// Whether each channel that the network sees, after folding, is preconditioned by its own standard deviation in the training
-    /// pictures, in place of `edm.sigma_data` for all; of SGM alone, whose channels differ most.
+    /// Whether each channel that the network sees, opponent colours after folding, is preconditioned by its own standard
+    /// deviation in the training pictures, in place of `edm.sigma_data` for all; of SGM alone, whose channels differ most.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_channel: bool,
     /// Length and pace.

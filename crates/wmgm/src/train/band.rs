@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::teacher::Lesson;
-use crate::bands::fold;
+use crate::bands::{fold, turn_colours};
 use crate::config::{LowConfig, SampleDefaults, channels};
 use nn_ops::noise;
 use rayon::prelude::*;
@@ -43,6 +43,14 @@ impl Band<'_> {
     pub(super) fn shape(&self, n: usize, channels: usize) -> [usize; 4] {
         let side = self.side >> self.config.fold;
         [n, channels << (2 * self.config.fold), side, side]
+    }
+
+    /// In opponent colours, where each channel is preconditioned by itself.
+    fn turned(&self, mut x: Vec<f32>) -> Vec<f32> {
+        if self.config.by_channel {
+            turn_colours(&mut x, false);
+        }
+        x
     }
 
     pub(super) fn fold(&self, x: Vec<f32>, channels: usize) -> Vec<f32> {
@@ -94,7 +102,7 @@ impl Examples {
                         bands.high
                     }
                 };
-                x.copy_from_slice(&band.fold(clean, made));
+                x.copy_from_slice(&band.fold(band.turned(clean), made));
                 let mut normal = [0f32];
                 noise::fill_normal(seed, index, band.stream(SIGMA), at, &mut normal);
                 *sigma = match lesson {

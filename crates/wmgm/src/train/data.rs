@@ -1,6 +1,6 @@
 //! The training pictures as standardised wavelet pyramids.
 
-use crate::bands::{BandStats, Level, LevelStats, Moments, fold};
+use crate::bands::{BandStats, Level, LevelStats, Moments, fold, turn_colours};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
 use crate::transform::Transform;
@@ -35,14 +35,16 @@ impl TrainData {
         })
     }
 
-    /// Measures the channels of the pixels folded so often. They are about 0 but for the mean of all, and are taken to be.
+    /// Measures the channels of the pixels in opponent colours, folded so often. They are about 0 but for the mean of all, and are taken to be.
     ///
     /// # Errors
     /// A size that cannot be folded, a channel that is 0 in all pictures.
     pub(super) fn measure_channels(&mut self, times: usize) -> Result<()> {
         let side = self.set.size() as usize;
         let squares = |pick: usize| {
-            let x = fold(self.low_band(pick, false), 3, side, times)?;
+            let mut x = self.low_band(pick, false);
+            turn_colours(&mut x, false);
+            let x = fold(x, 3, side, times)?;
             let channel = |c: &[f32]| c.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
             Ok(x.chunks_exact((side >> times).pow(2))
                 .map(channel)

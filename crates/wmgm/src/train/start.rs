@@ -60,6 +60,11 @@ pub(super) fn read(config: &RunConfig, folder: &Path, device: &Device) -> Result
                         folds(theirs.networks().map(|(_, n)| n.fold).collect()),
                         folds(our_folds),
                     ),
+                    (
+                        "by_channel",
+                        (!theirs.low.channels.is_empty()).to_string(),
+                        ours.low.by_channel.to_string(),
+                    ),
                 ],
             )?;
             Ok(Start {
@@ -75,7 +80,7 @@ pub(super) fn read(config: &RunConfig, folder: &Path, device: &Device) -> Result
     }
 }
 
-fn same(folder: &Path, fields: [(&str, String, String); 3]) -> Result<()> {
+fn same<const N: usize>(folder: &Path, fields: [(&str, String, String); N]) -> Result<()> {
     match fields.iter().find(|(_, theirs, ours)| theirs != ours) {
         None => Ok(()),
         Some((field, theirs, ours)) => Err(Error::Argument(format!(
