@@ -366,17 +366,24 @@ fn distances(t: &mut String, s: &Summary, measures: &[String]) -> std::fmt::Resu
     for measure in measures {
         match s.of(measure) {
             Some((mean, _)) if single => write!(t, " {} |", figures(mean))?,
-            Some((mean, spread)) => write!(t, " {} ({}) |", figures(mean), figures(spread))?,
+            Some((mean, spread)) => {
+                let places = places(mean);
+                write!(t, " {} ({spread:.places$}) |", figures(mean))?;
+            }
             None => write!(t, " - |")?,
         }
     }
     writeln!(t)
 }
 
-/// Four significant figures, or all before the point; no more than six after it.
-fn figures(value: f64) -> String {
+/// Digits after the point of a value told in four significant figures; no more than six.
+fn places(value: f64) -> usize {
     let before = value.abs().max(1e-300).log10().floor() as i64;
-    format!("{value:.*}", (3 - before).clamp(0, 6) as usize)
+    (3 - before).clamp(0, 6) as usize
+}
+
+fn figures(value: f64) -> String {
+    format!("{value:.*}", places(value))
 }
 
 /// How near each model's best sampler at the sheets' passes comes to its best at the most passes: a baseline whose solver is
