@@ -189,7 +189,8 @@ fn kernel(product: f64, dim: usize) -> f64 {
 fn sums(a: &Features, of_a: &[Subset], b: &Features, of_b: &[Subset]) -> Vec<f64> {
     let pairs = |(x, y): (&Subset, &Subset)| x.len() * y.len();
     let apart: usize = of_a.iter().zip(of_b).map(pairs).sum();
-    if a.count().saturating_mul(b.count()) < apart {
+    // Who belongs to what takes memory, too.
+    if of_a.len() <= MOST && a.count().saturating_mul(b.count()) < apart {
         return sums_of_all(a, of_a, b, of_b);
     }
     (of_a.par_iter().zip(of_b))
@@ -204,6 +205,8 @@ fn sums(a: &Features, of_a: &[Subset], b: &Features, of_b: &[Subset]) -> Vec<f64
         .collect()
 }
 
+/// The most subsets that share the kernel of everything.
+const MOST: usize = 1 << 12;
 /// Rows of `a` that one task compares with all of `b`; tasks are added up in order.
 const ROWS: usize = 64;
 
