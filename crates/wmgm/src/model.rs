@@ -9,7 +9,7 @@ use msal_gan::DetailGenerator;
 use nn_ops::{noise, precision};
 use rayon::prelude::*;
 use score_sde::sampler::{OnStep, SolverConfig, addressed_noise};
-use score_sde::{Preconditioner, UNet};
+use score_sde::{Edm, Preconditioner, UNet};
 
 /// What c_noise = ln(sigma) / 4 is multiplied by before the network's sinusoidal embedding, which expects hundreds.
 pub(crate) const TIME_SCALE: f64 = 400.0;
@@ -101,6 +101,19 @@ pub(crate) fn denoised(
         };
         guide::output(net, guide, &shown, &t)
     })
+}
+
+/// A band's preconditioning: by the deviation of each channel, where there are any, else by `sigma_data`.
+///
+/// # Errors
+/// A deviation that none can be.
+pub(crate) fn preconditioner(edm: Edm, channels: &[f64]) -> Result<Preconditioner> {
+    match channels {
+        [] => Ok(edm.into()),
+        each => {
+            Ok(Preconditioner::by_channel(edm, each.to_vec()).map_err(candle_core::Error::from)?)
+        }
+    }
 }
 
 /// The diffusion model of a band: a low band, pixels, or a level's details given its low band.

@@ -11,10 +11,10 @@ use crate::config::{DiffusedConfig, LowConfig, SampleDefaults};
 use crate::config::{channels, check_band, check_edm, check_steps, check_unet};
 use crate::error::{Error, Result};
 use crate::files::map_bounded;
-use crate::model::BandModel;
+use crate::model::{BandModel, preconditioner};
 use crate::transform::Transform;
 use candle_core::{Device, Tensor};
-use score_sde::{Edm, Preconditioner, UNet, UNetConfig};
+use score_sde::{Edm, UNet, UNetConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -90,22 +90,12 @@ pub struct BandNetwork {
 impl BandNetwork {
     fn new(config: &LowConfig, channels: &[f64], steps: u64) -> Self {
         Self {
-            channels: match config.by_channel {
-                true => channels.to_vec(),
-                false => Vec::new(),
-            },
+            channels: channels.to_vec(),
             unet: config.unet.clone(),
             fold: config.fold,
             edm: config.edm,
             steps,
             batch: config.optim.batch,
-        }
-    }
-
-    fn preconditioner(&self) -> score_sde::error::Result<Preconditioner> {
-        match self.channels.is_empty() {
-            true => Ok(self.edm.into()),
-            false => Preconditioner::by_channel(self.edm, self.channels.clone()),
         }
     }
 }
@@ -122,7 +112,7 @@ pub(crate) fn band_name(level: Option<usize>) -> &'static str {
 /// What a run knows beside its configuration.
 pub(crate) struct Trained {
     pub(crate) pixels: Option<BandStats>,
-    /// Deviations of the low band's folded channels, where they are known.
+    /// Deviations of the pixels' folded channels, where SGM is preconditioned by them.
     pub(crate) channels: Vec<f64>,
     pub(crate) bands: Vec<LevelStats>,
     pub(crate) pictures: usize,
@@ -223,7 +213,7 @@ impl DiffusedBundle {
                     n.unet.out_channels
                 ));
             }
-            n.preconditioner().map_err(|e| format!("{field}: {e}"))?;
+            preconditioner(n.edm, &n.channels).map_err(|e| format!("{field}: {e}"))?;
         }
         check_steps(&self.sample).map_err(|e| format!("sample: {e}"))?;
         Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
@@ -242,7 +232,7 @@ impl DiffusedBundle {
                 Ok::<_, Error>(BandModel {
                     net: UNet::new(n.unet.clone(), vb.pp(band_name(level)))?,
                     guide: None,
-                    preconditioner: n.preconditioner()?,
+                    preconditioner: preconditioner(n.edm, &n.channels)?,
                     channels: channels(level)[1],
                     side: self.size >> level.unwrap_or(self.levels),
                     fold: n.fold,

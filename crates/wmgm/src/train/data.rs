@@ -35,7 +35,8 @@ impl TrainData {
         })
     }
 
-    /// Measures the channels of the pixels in opponent colours, folded so often. They are about 0 but for the mean of all, and are taken to be.
+    /// Measures the channels of the pixels in opponent colours, folded so often. They are about 0 but for the mean of all, and are
+    /// taken to be.
     ///
     /// # Errors
     /// A size that cannot be folded, a channel that is 0 in all pictures.

@@ -8,7 +8,7 @@ use super::teacher::{Lesson, Teacher};
 use crate::bundle::band_name;
 use crate::config::channels;
 use crate::error::{Error, Result};
-use crate::model::{BandModel, Draw, TIME_SCALE, finer, solver};
+use crate::model::{BandModel, Draw, TIME_SCALE, finer, preconditioner, solver};
 use crate::picture::{self, RgbImage};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -46,12 +46,9 @@ impl<'a> Diffusion<'a> {
             weight_decay: o.weight_decay,
         };
         let lesson = band.config.distill;
-        let edm = band.config.edm;
         Ok(Self {
-            preconditioner: match band.config.by_channel {
-                true => Preconditioner::by_channel(edm, run.data.channels.clone())?,
-                false => edm.into(),
-            },
+            // Measured where the configuration asks for them, and empty else.
+            preconditioner: preconditioner(band.config.edm, &run.data.channels)?,
             teacher: Teacher::new(band.config, device)?,
             lesson: lesson.map(|distill| Lesson::new(distill, band.config.edm)),
             adam: AdamW::new(params.named(), adam)?,
