@@ -332,20 +332,20 @@ fn a_plan_tells_the_work_before_it_is_done() {
     let told = ok(wmgm(at, ["compare", "compare.toml"]));
     assert!(told.contains("wsgm") && told.contains("level2 "), "{told}");
     assert!(told.lines().last().unwrap().starts_with("all "), "{told}");
-    // The comparison of the paper's data can be planned, too.
-    let real = repository().join("assets/configs/compare-afhq-cat-128.toml");
-    let planned = CompareConfig::read(&real).unwrap().plan().unwrap();
-    for plan in planned.iter().filter(|p| !p.model.ablation) {
-        let total: u64 = training_work(&plan.run)
-            .unwrap()
-            .iter()
-            .map(|w| w.total())
-            .sum();
-        assert!(
-            (total as f64 / 1.5e14 - 1.0).abs() < 0.001,
-            "{}",
-            plan.model.name
-        );
+    // The comparisons of the paper's data can be planned, too: equal work for every model.
+    for (file, models, each) in [
+        ("compare-afhq-cat-128.toml", 4, 1.5e14),
+        ("ablations-afhq-cat-128.toml", 13, 4.5e13),
+    ] {
+        let real = repository().join("assets/configs").join(file);
+        let planned = CompareConfig::read(&real).unwrap().plan().unwrap();
+        assert_eq!(planned.len(), models, "{file}");
+        for plan in planned {
+            let work = training_work(&plan.run).unwrap();
+            let total: u64 = work.iter().map(|w| w.total()).sum();
+            let part = total as f64 / each;
+            assert!((part - 1.0).abs() < 0.001, "{file}: {}", plan.model.name);
+        }
     }
 }
 
