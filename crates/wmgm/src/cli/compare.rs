@@ -36,6 +36,10 @@ pub struct CompareArgs {
     /// puts them].
     #[arg(long, value_name = "NETWORK=FILE", value_parser = super::weights::named)]
     weights: Vec<(String, PathBuf)>,
+    /// results.json of another comparison with the same pictures: its models are told beside this one's, and not trained. With
+    /// their seconds, if its timings.json lies there, too; may be given several times.
+    #[arg(long, value_name = "RESULTS", requires = "out")]
+    beside: Vec<PathBuf>,
     /// Measure again what sampling takes at points that are there, with a batch of pictures for each: for points that another
     /// machine made, or this one beside other work.
     #[arg(long, requires = "out")]
@@ -60,6 +64,7 @@ impl CompareArgs {
             data,
             out,
             weights: &weights,
+            beside: &self.beside,
             time_again: self.time_again,
         };
         let results = compare(&config, &options, &device, &watch)?;

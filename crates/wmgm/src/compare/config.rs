@@ -168,9 +168,8 @@ impl CompareConfig {
         }
         let mut names = BTreeSet::new();
         for model in &self.models {
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             let name = model.name.as_str();
-            if !(1..=64).contains(&name.len()) || !name.chars().all(plain) || name == "points" {
+            if !is_name(name) {
                 return Err(format!(
                     "the model {name:?} cannot be named so: up to 64 letters, digits, - and _, and not points"
                 ));
@@ -226,6 +225,12 @@ impl CompareConfig {
         }
         Ok(planned)
     }
+}
+
+/// Whether a model can be named so: it is a folder's name, too.
+pub(super) fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=64).contains(&name.len()) && name.chars().all(plain) && name != "points"
 }
 
 /// Puts `changes` over a table, tables into tables.

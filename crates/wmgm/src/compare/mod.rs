@@ -6,6 +6,7 @@
 //! digit, `timings.json`, which no two machines share, plots, sheets and `results.md`. It is made anew after every model that was not there. What
 //! two models train alike, such as the low band of ablations of the details, is trained once.
 
+mod beside;
 mod budget;
 mod config;
 mod features;
@@ -19,7 +20,7 @@ pub use config::{CompareConfig, ModelConfig, Planned};
 pub use features::FeatureDistance;
 pub use measure::{BandDistance, Measure};
 pub use point::{Point, PointKey, Timing};
-pub use report::{Entry, Results, Timings};
+pub use report::{Entry, Results, Summary, TimedPoint, Timings};
 
 use crate::data::{LoadOptions, PictureSet, quiet};
 use crate::error::{Error, Result};
@@ -68,6 +69,9 @@ pub struct CompareOptions<'a> {
     /// Files of the networks whose features are compared, by the networks' names; others are looked for where
     /// [`find_weights`](crate::eval::find_weights) does.
     pub weights: &'a BTreeMap<String, PathBuf>,
+    /// `results.json` of other comparisons with the same pictures, whose models are told beside this one's. Of what their
+    /// sampling took, what a `timings.json` in the same folder says, if there is one.
+    pub beside: &'a [PathBuf],
     /// Measure again what sampling takes at points that are there, with one batch of pictures: they may be another
     /// machine's, or were made beside other work.
     pub time_again: bool,
@@ -104,6 +108,7 @@ pub fn compare(
         let measure = FeatureDistance::new(&space, &set, config.pictures, out, device, &stop)?;
         measures.push(Box::new(measure));
     }
+    let beside = beside::read(options.beside, config, &set, &measures)?;
     let mut entries = Vec::new();
     for (i, plan) in planned.iter().enumerate() {
         watcher.compare(CompareEvent::Model(&plan.model.name));
@@ -163,16 +168,16 @@ pub fn compare(
         let sheet = point::sheet(config, &model, &keys, &|| watcher.stop())?;
         entries.push(report::Made {
             entry: report::entry(config, plan, &model, &made)?,
-            seconds: point::training_seconds(&run, &plan.stages())?,
-            timings: made.iter().map(|p| (p.key.clone(), p.timing)).collect(),
+            seconds: Some(point::training_seconds(&run, &plan.stages())?),
+            timings: made.iter().map(Point::row).collect(),
             sheet,
         });
         // A long comparison can be read while it goes on. What was there already stays as a longer report told it.
         if fresh && entries.len() < planned.len() {
-            report::write(config, &set, &measures, &entries, out)?;
+            report::write(config, &set, &measures, &entries, &beside, out)?;
         }
     }
-    report::write(config, &set, &measures, &entries, out)
+    report::write(config, &set, &measures, &entries, &beside, out)
 }
 
 /// The claim of one process on the folder.

@@ -1,7 +1,7 @@
 //! Points of curves and marks of trained models, a file each.
 
 use super::config::Planned;
-use super::{CompareConfig, Measure};
+use super::{CompareConfig, Measure, TimedPoint};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, write_atomic};
@@ -67,6 +67,18 @@ pub struct Timing {
 }
 
 impl Point {
+    /// Its row in `timings.json`.
+    pub(super) fn row(&self) -> TimedPoint {
+        let PointKey {
+            model,
+            sampler,
+            cost,
+            seed,
+            ..
+        } = self.key.clone();
+        (model, sampler, cost.passes, seed, self.timing)
+    }
+
     /// The same, timed anew.
     pub(super) fn timed(self, timing: Timing) -> Self {
         Self { timing, ..self }

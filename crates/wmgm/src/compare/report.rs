@@ -2,7 +2,7 @@
 
 use super::budget::{StageWork, training_work};
 use super::config::Planned;
-use super::point::{Point, PointKey, Timing, write_json};
+use super::point::{Point, Timing, write_json};
 use super::{CompareConfig, Measure};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
@@ -84,15 +84,18 @@ pub struct Timings {
     /// Seconds of training by model.
     pub training: BTreeMap<String, f64>,
     /// Sampling: model, sampler, passes, seed, and what it took.
-    pub points: Vec<(String, String, usize, u64, Timing)>,
+    pub points: Vec<TimedPoint>,
 }
+
+/// Model, sampler, passes, seed, and what sampling took.
+pub type TimedPoint = (String, String, usize, u64, Timing);
 
 /// A model with all that is told of it.
 pub(super) struct Made {
     pub entry: Entry,
-    /// Of training.
-    pub seconds: f64,
-    pub timings: Vec<(PointKey, Timing)>,
+    /// Of training, if they are known.
+    pub seconds: Option<f64>,
+    pub timings: Vec<TimedPoint>,
     pub sheet: Vec<RgbImage>,
 }
 
@@ -100,8 +103,9 @@ impl Made {
     /// Mean seconds per picture and the largest peak of memory at a point.
     fn timing(&self, at: &Summary) -> Option<(f64, Option<u64>)> {
         let mine = self.timings.iter();
-        let mine = mine.filter(|(k, _)| k.sampler == at.sampler && k.steps == at.steps);
-        let mine: Vec<Timing> = mine.map(|(_, t)| *t).collect();
+        let mine = mine
+            .filter(|(_, sampler, passes, ..)| *sampler == at.sampler && *passes == at.cost.passes);
+        let mine: Vec<Timing> = mine.map(|row| row.4).collect();
         let mean = mine.iter().map(|t| t.seconds).sum::<f64>() / mine.len() as f64;
         let peak = mine.iter().map(|t| t.peak_bytes).max().flatten();
         (!mine.is_empty()).then_some((mean, peak))
@@ -162,9 +166,11 @@ pub(super) fn write(
     config: &CompareConfig,
     set: &PictureSet,
     measures: &[Box<dyn Measure>],
-    made: &[Made],
+    own: &[Made],
+    beside: &[Made],
     out: &Path,
 ) -> Result<Results> {
+    let made: Vec<&Made> = own.iter().chain(beside).collect();
     let results = Results {
         name: config.name.clone(),
         reference: set.len(),
@@ -173,19 +179,10 @@ pub(super) fn write(
         measures: measures.iter().flat_map(|m| m.names()).collect(),
         models: made.iter().map(|m| m.entry.clone()).collect(),
     };
-    let line = |m: &Made| {
-        let points = m.timings.iter().map(|(k, t)| {
-            let (model, sampler) = (k.model.clone(), k.sampler.clone());
-            (model, sampler, k.cost.passes, k.seed, *t)
-        });
-        points.collect::<Vec<_>>()
-    };
+    let seconds = made.iter().filter_map(|m| Some((m, m.seconds?)));
     let timings = Timings {
-        training: made
-            .iter()
-            .map(|m| (m.entry.name.clone(), m.seconds))
-            .collect(),
-        points: made.iter().flat_map(line).collect(),
+        training: seconds.map(|(m, s)| (m.entry.name.clone(), s)).collect(),
+        points: made.iter().flat_map(|m| m.timings.clone()).collect(),
     };
     for measure in &results.measures {
         let plain = |c: char| c.is_alphanumeric() || c == '-';
@@ -194,7 +191,7 @@ pub(super) fn write(
             .filter(|w| !w.is_empty())
             .collect();
         let file = format!("curves-{}.png", words.join("-").to_lowercase());
-        let bytes = curves(made, measure).map_err(|e| Error::Argument(e.to_string()))?;
+        let bytes = curves(&made, measure).map_err(|e| Error::Argument(e.to_string()))?;
         write_atomic(out.join(file), |w| w.write_all(&bytes))?;
     }
     for ablation in [false, true] {
@@ -215,7 +212,8 @@ pub(super) fn write(
         };
         picture::save_png(out.join(name), &picture::sheet(&pictures, layout)?)?;
     }
-    let text = markdown(config, &results, made).map_err(|e| Error::Argument(e.to_string()))?;
+    let text =
+        markdown(config, &results, &made, own.len()).map_err(|e| Error::Argument(e.to_string()))?;
     write_atomic(out.join("results.md"), |w| w.write_all(text.as_bytes()))?;
     write_json(&out.join("timings.json"), &timings)?;
     // Last: where it is, all is.
@@ -224,7 +222,7 @@ pub(super) fn write(
 }
 
 /// The distance against passes, multiply-adds and seconds (the paper's Fig. 4), a curve for each model and sampler.
-fn curves(made: &[Made], measure: &str) -> std::result::Result<Vec<u8>, charts::ChartError> {
+fn curves(made: &[&Made], measure: &str) -> std::result::Result<Vec<u8>, charts::ChartError> {
     type Abscissa<'a> = &'a dyn Fn(&Made, &Summary) -> Option<f64>;
     let axes: [(&str, Abscissa<'_>); 3] = [
         ("network passes per picture", &|_, s| {
@@ -267,7 +265,8 @@ fn curves(made: &[Made], measure: &str) -> std::result::Result<Vec<u8>, charts::
 fn markdown(
     config: &CompareConfig,
     results: &Results,
-    made: &[Made],
+    made: &[&Made],
+    own: usize,
 ) -> std::result::Result<String, std::fmt::Error> {
     let mut text = String::new();
     let t = &mut text;
@@ -285,18 +284,17 @@ fn markdown(
         results.fingerprint,
         config.multiply_adds
     )?;
-    if results.models.len() < config.models.len() {
-        let (made, all) = (results.models.len(), config.models.len());
-        writeln!(
-            t,
-            "So far {made} of {all} models; the comparison goes on.\n"
-        )?;
+    if own < config.models.len() {
+        let all = config.models.len();
+        writeln!(t, "So far {own} of {all} models; the comparison goes on.\n")?;
+    }
+    if own < made.len() {
+        let names: Vec<&str> = made[own..].iter().map(|m| m.entry.name.as_str()).collect();
+        writeln!(t, "Of other runs: {}.\n", names.join(", "))?;
     }
     for (title, ablation) in [("Models", false), ("Ablations", true)] {
-        let rows: Vec<&Made> = made
-            .iter()
-            .filter(|m| m.entry.ablation == ablation)
-            .collect();
+        let rows = made.iter().filter(|m| m.entry.ablation == ablation);
+        let rows: Vec<&&Made> = rows.collect();
         if rows.is_empty() {
             continue;
         }
@@ -312,18 +310,19 @@ fn markdown(
             let steps: Vec<String> = (e.training.iter())
                 .map(|w| format!("{} {}", w.stage, w.steps))
                 .collect();
-            let total: u64 = e.training.iter().map(StageWork::total).sum();
+            let total = (e.training.iter().map(StageWork::total)).fold(0, u64::saturating_add);
             for s in e.points.iter().filter(|s| s.allowed == config.sheet) {
-                let (seconds, peak) = m.timing(s).unwrap_or((f64::NAN, None));
-                let peak = peak.map_or("-".into(), |b| (b >> 20).to_string());
+                let timing = m.timing(s);
+                let seconds = told(timing, |t| format!("{:.4}", t.0));
+                let peak = told(timing.and_then(|t| t.1), |b| (b >> 20).to_string());
+                let trained = told(m.seconds, |s| format!("{s:.0}"));
                 write!(
                     t,
-                    "| {} | {} | {} | {:.3e} | {:.0} | {} | {} | {:.3e} | {seconds:.4} | {peak} |",
+                    "| {} | {} | {} | {:.3e} | {trained} | {} | {} | {:.3e} | {seconds} | {peak} |",
                     e.name,
                     e.parameters,
                     steps.join(", "),
                     total as f64,
-                    m.seconds,
                     s.sampler,
                     s.cost.passes,
                     s.cost.multiply_adds as f64
@@ -359,6 +358,11 @@ fn markdown(
     bar(t, config, results)?;
     headline(t, config, results)?;
     Ok(text)
+}
+
+/// A dash for what is not known.
+fn told<T>(value: Option<T>, tell: impl Fn(T) -> String) -> String {
+    value.map_or("-".into(), tell)
 }
 
 fn distances(t: &mut String, s: &Summary, measures: &[String]) -> std::fmt::Result {

@@ -224,6 +224,94 @@ fn reads_well(out: &Path) {
     assert_eq!((sheet.width(), sheet.height()), (8 * 34 + 2, 4 * 34 + 2));
 }
 
+/// Models of another run are told beside one's own, if they can be compared.
+#[test]
+fn results_of_other_runs_stand_beside_ones_own() {
+    let folder = started();
+    let at = folder.path();
+    let head = head_of_few_points(at);
+    let model =
+        |name: &str| format!("[[model]]\nname = \"{name}\"\nconfig = \"small-wmgm.toml\"\n");
+    fs::write(
+        at.join("compare.toml"),
+        format!("{head}{}", model("theirs")),
+    )
+    .unwrap();
+    ok(compare(at, "there"));
+    let beside = |out: &str, results: &str| {
+        let mut command = compare(at, out);
+        command.arg("--beside").arg(at.join(results));
+        command
+    };
+    // The name is taken: told before anything is trained.
+    let results = "there/results.json";
+    fails(
+        beside("here", results),
+        &[results, "theirs", "another name"],
+    );
+    assert!(!at.join("here/theirs").exists());
+
+    fs::write(at.join("compare.toml"), format!("{head}{}", model("mine"))).unwrap();
+    ok(beside("here", results));
+    let there = json(&at.join(results));
+    let both = json(&at.join("here/results.json"));
+    let [mine, theirs] = [0, 1].map(|i| &both["models"][i]);
+    assert_eq!(mine["name"], "mine");
+    assert_eq!(*theirs, there["models"][0]);
+    let timings = |out: &str| json(&at.join(out).join("timings.json"));
+    assert_eq!(timings("here")["points"][2], timings("there")["points"][0]);
+    let row = || {
+        let text = fs::read_to_string(at.join("here/results.md")).unwrap();
+        assert!(text.contains("Of other runs: theirs."), "{text}");
+        let row = text.lines().find(|l| l.starts_with("| theirs |"));
+        let cells: Vec<String> = row.unwrap().split('|').map(|c| c.trim().into()).collect();
+        // Seconds of training and of a picture.
+        [cells[5].clone(), cells[9].clone()]
+    };
+    assert!(row().iter().all(|cell| cell.parse::<f64>().is_ok()));
+    // Without their seconds.
+    fs::create_dir(at.join("bare")).unwrap();
+    fs::copy(at.join(results), at.join("bare/results.json")).unwrap();
+    ok(beside("here", "bare/results.json"));
+    assert_eq!(row(), ["-", "-"]);
+
+    // What cannot be compared, or drawn.
+    let text = fs::read_to_string(at.join(results)).unwrap();
+    let fingerprint = there["fingerprint"].as_str().unwrap();
+    for (what, from, to, told) in [
+        ("pictures", fingerprint, "0123456789abcdef", "same pictures"),
+        (
+            "numbers",
+            "\"pictures\": ",
+            "\"pictures\": 1",
+            "unequal numbers",
+        ),
+        (
+            "measures",
+            "\"band distance\": ",
+            "\"other\": ",
+            "no band distance",
+        ),
+        (
+            "names",
+            "\"name\": \"theirs\"",
+            "\"name\": \"a/b\"",
+            "is no name",
+        ),
+        ("costs", "\"passes\": 4", "\"passes\": 0", "costs nothing"),
+        ("json", "{", "[", "bare/json.json"),
+    ] {
+        let changed = text.replace(from, to);
+        assert!(changed != text, "{what}");
+        let file = format!("bare/{what}.json");
+        fs::write(at.join(&file), changed).unwrap();
+        fails(beside("here", &file), &[&file, told]);
+    }
+    fs::write(at.join("bare/timings.json"), "{}").unwrap();
+    fails(beside("here", "bare/results.json"), &["bare/timings.json"]);
+    fails(beside("here", "none.json"), &["none.json"]);
+}
+
 #[test]
 fn features_and_a_headline() {
     let folder = started();

@@ -1,0 +1,104 @@
+//! Models of other comparisons, told beside one's own.
+
+use super::config::is_name;
+use super::report::{Made, Results, Summary, Timings};
+use super::{CompareConfig, Measure};
+use crate::data::PictureSet;
+use crate::error::{Error, Result};
+use crate::files::read_bounded;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A report of a hundred models is well below this.
+const LARGEST: u64 = 64 << 20;
+
+/// The models of these `results.json`.
+///
+/// # Errors
+/// Files that are none, that are of other pictures, numbers of pictures or measures, or that have a model of a name that is
+/// taken; all named.
+pub(super) fn read(
+    paths: &[PathBuf],
+    config: &CompareConfig,
+    set: &PictureSet,
+    measures: &[Box<dyn Measure>],
+) -> Result<Vec<Made>> {
+    let mut names: BTreeSet<String> = config.models.iter().map(|m| m.name.clone()).collect();
+    let measures: Vec<String> = measures.iter().flat_map(|m| m.names()).collect();
+    let mut made = Vec::new();
+    for path in paths {
+        let bad = |reason: String| Error::Config {
+            path: path.clone(),
+            reason,
+        };
+        let results: Results = parse(path)?;
+        let fingerprint = format!("{:016x}", set.fingerprint());
+        if (results.reference, &results.fingerprint) != (set.len(), &fingerprint) {
+            return Err(bad(format!(
+                "these results are of {} training pictures with the fingerprint {}, here are {} with {fingerprint}; only \
+                 models of the same pictures can stand side by side",
+                results.reference,
+                results.fingerprint,
+                set.len()
+            )));
+        }
+        if results.pictures != config.pictures {
+            return Err(bad(format!(
+                "these results are of {} pictures at every point, here are {}: distances of unequal numbers cannot be compared",
+                results.pictures, config.pictures
+            )));
+        }
+        // Beside a results.json it may be missing; one that is there and broken is an error.
+        let path_of_timings = path.with_file_name("timings.json");
+        let timings: Option<Timings> = match path_of_timings.exists() {
+            true => Some(parse(&path_of_timings)?),
+            false => None,
+        };
+        for entry in results.models {
+            let name = entry.name.clone();
+            if !is_name(&name) || !names.insert(name.clone()) {
+                return Err(bad(format!(
+                    "it has a model {name:?}, which is no name or is that of another model here; give one another name"
+                )));
+            }
+            let points = entry.points.iter().chain(&entry.headline);
+            if let Some(reason) = points.filter_map(|s| fault(s, &measures)).next() {
+                return Err(bad(format!("the model {name}: {reason}")));
+            }
+            let rows = timings.iter().flat_map(|t| &t.points);
+            made.push(Made {
+                seconds: timings.iter().find_map(|t| t.training.get(&name).copied()),
+                timings: rows
+                    .filter(|row| row.0 == name && row.4.seconds > 0.0)
+                    .cloned()
+                    .collect(),
+                sheet: Vec::new(),
+                entry,
+            });
+        }
+    }
+    Ok(made)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&read_bounded(path, LARGEST)?).map_err(|e| Error::Config {
+        path: path.into(),
+        reason: e.to_string(),
+    })
+}
+
+/// What keeps a point from being drawn and told.
+fn fault(point: &Summary, measures: &[String]) -> Option<String> {
+    if point.sampler.len() > 64 {
+        return Some("a sampler has a name of more than 64 letters".into());
+    }
+    let at = format!("{} at {} passes", point.sampler, point.allowed);
+    if point.cost.passes == 0 || point.cost.multiply_adds == 0 {
+        return Some(format!("{at} costs nothing"));
+    }
+    let missing = |measure: &&String| point.distances.get(*measure).is_none_or(Vec::is_empty);
+    let measure = measures.iter().find(missing)?;
+    Some(format!(
+        "{at} has no {measure}; compare with the features that these results have"
+    ))
+}
