@@ -146,6 +146,17 @@ pub(crate) fn read_bounded(path: &Path, most: u64) -> crate::Result<Vec<u8>> {
     read().map_err(|e| crate::Error::io("read", path, e))
 }
 
+/// The JSON file `path`, unless it is larger than can be meant.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    most: u64,
+) -> crate::Result<T> {
+    serde_json::from_slice(&read_bounded(path, most)?).map_err(|e| crate::Error::Config {
+        path: path.into(),
+        reason: e.to_string(),
+    })
+}
+
 /// The file `path`, mapped, unless it is larger than can be meant.
 pub(crate) fn map_bounded(path: &Path, most: u64) -> crate::Result<checkpoints::Bytes> {
     let bytes = checkpoints::Bytes::map(path).map_err(|e| match e {

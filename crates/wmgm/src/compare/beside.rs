@@ -5,9 +5,9 @@ use super::report::{Made, Results, Summary, Timings};
 use super::{CompareConfig, Measure};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
+use crate::files::read_json;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A report of a hundred models is well below this.
 const LARGEST: u64 = 64 << 20;
@@ -31,7 +31,7 @@ pub(super) fn read(
             path: path.clone(),
             reason,
         };
-        let results: Results = parse(path)?;
+        let results: Results = read_json(path, LARGEST)?;
         let fingerprint = format!("{:016x}", set.fingerprint());
         if (results.reference, &results.fingerprint) != (set.len(), &fingerprint) {
             return Err(bad(format!(
@@ -51,7 +51,7 @@ pub(super) fn read(
         // Beside a results.json it may be missing; one that is there and broken is an error.
         let path_of_timings = path.with_file_name("timings.json");
         let timings: Option<Timings> = match path_of_timings.exists() {
-            true => Some(parse(&path_of_timings)?),
+            true => Some(read_json(&path_of_timings, LARGEST)?),
             false => None,
         };
         for entry in results.models {
@@ -78,13 +78,6 @@ pub(super) fn read(
         }
     }
     Ok(made)
-}
-
-fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&read_bounded(path, LARGEST)?).map_err(|e| Error::Config {
-        path: path.into(),
-        reason: e.to_string(),
-    })
 }
 
 /// What keeps a point from being drawn and told.

@@ -19,8 +19,8 @@ pub use budget::{StageWork, training_work};
 pub use config::{CompareConfig, ModelConfig, Planned};
 pub use features::FeatureDistance;
 pub use measure::{BandDistance, Measure};
-pub use point::{Point, PointKey, Timing};
-pub use report::{Entry, Results, Summary, TimedPoint, Timings};
+pub use point::{Point, PointKey, TimedPoint, Timing};
+pub use report::{Entry, Results, Summary, Timings};
 
 use crate::data::{LoadOptions, PictureSet, quiet};
 use crate::error::{Error, Result};

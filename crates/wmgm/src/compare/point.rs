@@ -1,10 +1,10 @@
 //! Points of curves and marks of trained models, a file each.
 
 use super::config::Planned;
-use super::{CompareConfig, Measure, TimedPoint};
+use super::{CompareConfig, Measure};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
-use crate::files::{read_bounded, write_atomic};
+use crate::files::{read_bounded, read_json, write_atomic};
 use crate::picture::RgbImage;
 use crate::pipeline::{Cost, Model, Pipeline, SampleEvent, SampleOptions};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,9 @@ pub struct Timing {
     pub batch: usize,
 }
 
+/// A row of `timings.json`: model, sampler, passes, seed, and what sampling took.
+pub type TimedPoint = (String, String, usize, u64, Timing);
+
 impl Point {
     /// Its row in `timings.json`.
     pub(super) fn row(&self) -> TimedPoint {
@@ -102,8 +105,8 @@ fn trained(text: &str, set: &PictureSet) -> Trained {
 
 /// Whether a run's bundle is that of this configuration and these pictures.
 pub(super) fn is_trained(run: &Path, text: &str, set: &PictureSet) -> bool {
-    let mark: Option<Trained> = read_json(&run.join(TRAINED));
-    mark.is_some_and(|mark| mark == trained(text, set)) && run.join("bundle").is_dir()
+    let mark = read_json::<Trained>(&run.join(TRAINED), 1 << 20);
+    mark.is_ok_and(|mark| mark == trained(text, set)) && run.join("bundle").is_dir()
 }
 
 /// Errs if a run was begun with another configuration: of other steps, too, since what was trained for longer is no part of
@@ -126,10 +129,6 @@ pub(super) fn check_begun(run: &Path, text: &str) -> Result<()> {
 
 pub(super) fn mark_trained(run: &Path, text: &str, set: &PictureSet) -> Result<()> {
     write_json(&run.join(TRAINED), &trained(text, set))
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&read_bounded(path, 1 << 20).ok()?).ok()
 }
 
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -241,7 +240,7 @@ fn file(folder: &Path, key: &PointKey) -> PathBuf {
 
 /// A point that is there and is of exactly this key.
 pub(super) fn read(folder: &Path, key: &PointKey) -> Option<Point> {
-    let point: Point = read_json(&file(folder, key))?;
+    let point: Point = read_json(&file(folder, key), 1 << 20).ok()?;
     (point.key == *key).then_some(point)
 }
 

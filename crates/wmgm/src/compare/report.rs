@@ -2,7 +2,7 @@
 
 use super::budget::{StageWork, training_work};
 use super::config::Planned;
-use super::point::{Point, Timing, write_json};
+use super::point::{Point, TimedPoint, Timing, write_json};
 use super::{CompareConfig, Measure};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
@@ -83,12 +83,9 @@ impl Summary {
 pub struct Timings {
     /// Seconds of training by model.
     pub training: BTreeMap<String, f64>,
-    /// Sampling: model, sampler, passes, seed, and what it took.
+    /// Sampling, a row for each point.
     pub points: Vec<TimedPoint>,
 }
-
-/// Model, sampler, passes, seed, and what sampling took.
-pub type TimedPoint = (String, String, usize, u64, Timing);
 
 /// A model with all that is told of it.
 pub(super) struct Made {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
 
@@ -69,6 +69,8 @@ pub struct PictureSet {
     names: Vec<PathBuf>,
     /// (N, size, size, 3)
     pixels: Vec<u8>,
+    /// Kept: it takes a pass over all pixels.
+    fingerprint: OnceLock<u64>,
 }
 
 impl PictureSet {
@@ -147,6 +149,7 @@ impl PictureSet {
                 size,
                 names,
                 pixels,
+                fingerprint: OnceLock::new(),
             },
             broken,
         ))
@@ -165,6 +168,7 @@ impl PictureSet {
             size,
             names: Vec::new(),
             pixels: Vec::new(),
+            fingerprint: OnceLock::new(),
         };
         for (name, picture) in pictures {
             if picture.dimensions() != (size, size) {
@@ -258,6 +262,10 @@ impl PictureSet {
     /// A number that changes when a name, a pixel, the size or the order does (64-bit FNV-1a): a resumed run tells by it
     /// whether the data are still the same.
     pub fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| self.hash())
+    }
+
+    fn hash(&self) -> u64 {
         let names = self.names.iter().flat_map(|n| {
             let parts = n
                 .iter()

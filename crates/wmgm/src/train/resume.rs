@@ -7,7 +7,7 @@ use super::start::Start;
 use crate::bundle::Init;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::files::{read_bounded, remove_stale, write_atomic};
+use crate::files::{read_json, remove_stale, write_atomic};
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::Path;
@@ -192,11 +192,7 @@ pub(super) struct RunInfo {
 
 impl RunInfo {
     pub(super) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(BANDS);
-        serde_json::from_slice(&read_bounded(&path, 1 << 20)?).map_err(|e| Error::Config {
-            path,
-            reason: e.to_string(),
-        })
+        read_json(&folder.join(BANDS), 1 << 20)
     }
 }
 
