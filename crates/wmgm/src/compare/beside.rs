@@ -7,18 +7,46 @@ use crate::data::PictureSet;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A report of a hundred models is well below this.
 const LARGEST: u64 = 64 << 20;
 
-/// The models of these `results.json`.
+/// A `results.json`, and the `timings.json` in its folder.
+pub(super) struct Other<'a> {
+    path: &'a Path,
+    results: Results,
+    timings: Option<Timings>,
+}
+
+/// Reads these `results.json`.
 ///
 /// # Errors
-/// Files that are none, that are of other pictures, numbers of pictures or measures, or that have a model of a name that is
-/// taken; all named.
-pub(super) fn read(
-    paths: &[PathBuf],
+/// Files that are none; named.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Other<'_>>> {
+    let other = |path| {
+        let results = read_json(path, LARGEST)?;
+        // Beside a results.json it may be missing; one that is there and broken is an error.
+        let path_of_timings = path.with_file_name("timings.json");
+        let timings = match path_of_timings.exists() {
+            true => Some(read_json(&path_of_timings, LARGEST)?),
+            false => None,
+        };
+        Ok(Other {
+            path,
+            results,
+            timings,
+        })
+    };
+    paths.iter().map(PathBuf::as_path).map(other).collect()
+}
+
+/// Their models.
+///
+/// # Errors
+/// Results of other pictures, numbers of pictures or measures, or with a model of a name that is taken; all named.
+pub(super) fn models(
+    others: Vec<Other<'_>>,
     config: &CompareConfig,
     set: &PictureSet,
     measures: &[Box<dyn Measure>],
@@ -26,12 +54,16 @@ pub(super) fn read(
     let mut names: BTreeSet<String> = config.models.iter().map(|m| m.name.clone()).collect();
     let measures: Vec<String> = measures.iter().flat_map(|m| m.names()).collect();
     let mut made = Vec::new();
-    for path in paths {
+    for Other {
+        path,
+        results,
+        timings,
+    } in others
+    {
         let bad = |reason: String| Error::Config {
-            path: path.clone(),
+            path: path.into(),
             reason,
         };
-        let results: Results = read_json(path, LARGEST)?;
         let fingerprint = format!("{:016x}", set.fingerprint());
         if (results.reference, &results.fingerprint) != (set.len(), &fingerprint) {
             return Err(bad(format!(
@@ -48,12 +80,6 @@ pub(super) fn read(
                 results.pictures, config.pictures
             )));
         }
-        // Beside a results.json it may be missing; one that is there and broken is an error.
-        let path_of_timings = path.with_file_name("timings.json");
-        let timings: Option<Timings> = match path_of_timings.exists() {
-            true => Some(read_json(&path_of_timings, LARGEST)?),
-            false => None,
-        };
         for entry in results.models {
             let name = entry.name.clone();
             if !is_name(&name) || !names.insert(name.clone()) {

@@ -97,6 +97,8 @@ pub fn compare(
     for folder in [out, &points] {
         crate::files::remove_stale(folder)?;
     }
+    // Before what takes long.
+    let others = beside::read(options.beside)?;
     let planned = config.plan()?;
     let size = planned.first().map_or(0, |p| p.run.size());
     let (set, _) = PictureSet::load(data, size as u32, &LoadOptions::default(), &quiet)?;
@@ -108,7 +110,7 @@ pub fn compare(
         let measure = FeatureDistance::new(&space, &set, config.pictures, out, device, &stop)?;
         measures.push(Box::new(measure));
     }
-    let beside = beside::read(options.beside, config, &set, &measures)?;
+    let beside = beside::models(others, config, &set, &measures)?;
     let mut entries = Vec::new();
     for (i, plan) in planned.iter().enumerate() {
         watcher.compare(CompareEvent::Model(&plan.model.name));

@@ -390,7 +390,7 @@ fn figures(value: f64) -> String {
 /// How near each model's best sampler at the sheets' passes comes to its best at the most passes: a baseline whose solver is
 /// weak would make any other look good.
 fn bar(t: &mut String, config: &CompareConfig, results: &Results) -> std::fmt::Result {
-    let Some(&most) = config.passes.last() else {
+    let Some(&most) = config.passes.last().filter(|n| **n != config.sheet) else {
         return Ok(());
     };
     writeln!(

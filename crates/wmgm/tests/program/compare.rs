@@ -423,7 +423,8 @@ fn a_plan_tells_the_work_before_it_is_done() {
     // The comparisons of the paper's data can be planned, too: equal work for every model.
     for (file, models, each) in [
         ("compare-afhq-cat-128.toml", 4, 1.5e14),
-        ("ablations-afhq-cat-128.toml", 13, 4.5e13),
+        ("ablations-afhq-cat-128.toml", 8, 1.5e14),
+        ("seeds-afhq-cat-128.toml", 4, 1.5e14),
     ] {
         let real = repository().join("assets/configs").join(file);
         let planned = CompareConfig::read(&real).unwrap().plan().unwrap();
