@@ -83,7 +83,19 @@ impl Space {
         match (self.network, self.origin.is_fid(), self.resize) {
             (Network::InceptionV3, true, Resize::Bilinear) => "FID (pytorch-fid's resize)".into(),
             (Network::InceptionV3, true, Resize::Bicubic) => "FID (clean-fid's resize)".into(),
-            (network, ..) => format!("Frechet distance ({})", network.name()),
+            _ => format!("Frechet distance ({})", self.short_name()),
+        }
+    }
+
+    /// Network and resize in a word; the resize that a network is used with most is not said: `efficientnet-lite0`,
+    /// `inception-v3`, `inception-v3-clean`. It does not tell one file of weights from another.
+    pub fn short_name(&self) -> String {
+        let network = self.network.name();
+        match (self.network, self.resize) {
+            (Network::EfficientNetLite0, Resize::Bicubic)
+            | (Network::InceptionV3, Resize::Bilinear) => network.into(),
+            (Network::EfficientNetLite0, Resize::Bilinear) => format!("{network}-bilinear"),
+            (Network::InceptionV3, Resize::Bicubic) => format!("{network}-clean"),
         }
     }
 }

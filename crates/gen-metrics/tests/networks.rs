@@ -122,7 +122,10 @@ fn names_tell_what_a_number_is() {
         (Network::InceptionV3, Origin::Unknown),
         (Network::EfficientNetLite0, origin(real)),
     ] {
-        assert!(name(network, Resize::Bilinear, origin).starts_with("Frechet distance ("));
+        let [a, b] =
+            [Resize::Bilinear, Resize::Bicubic].map(|resize| name(network, resize, origin.clone()));
+        assert!(a.starts_with("Frechet distance (") && b.starts_with("Frechet distance ("));
+        assert_ne!(a, b);
     }
 }
 

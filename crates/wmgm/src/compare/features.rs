@@ -39,7 +39,7 @@ impl FeatureDistance {
         let name = extractor.space().name();
         let file = folder.join(format!(
             "reference-{}-{:016x}.safetensors",
-            space.network.name(),
+            extractor.space().short_name(),
             set.fingerprint()
         ));
         let kept = Statistics::open(&file).ok();
@@ -80,7 +80,7 @@ impl FeatureDistance {
 impl Measure for FeatureDistance {
     fn names(&self) -> Vec<String> {
         let space = self.extractor.space();
-        let kernel = format!("kernel distance ({})", space.network.name());
+        let kernel = format!("kernel distance ({})", space.short_name());
         vec![space.frechet_name(), kernel]
     }
 
