@@ -146,6 +146,20 @@ pub(crate) fn read_bounded(path: &Path, most: u64) -> crate::Result<Vec<u8>> {
     read().map_err(|e| crate::Error::io("read", path, e))
 }
 
+/// The claim of one process on a folder, in which it is doing this (such as "training"), for as long as it is kept.
+pub(crate) fn claim(folder: &Path, doing: &str) -> crate::Result<File> {
+    let path = folder.join(".lock");
+    let lock = File::create(&path).map_err(|e| crate::Error::io("create", &path, e))?;
+    match lock.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(crate::Error::Argument(format!(
+            "another process is {doing} in {}; wait for it or name another folder",
+            folder.display()
+        ))),
+        // Some network file systems know no locks; the user then has to take care.
+        _ => Ok(lock),
+    }
+}
+
 /// The JSON file `path`, unless it is larger than can be meant.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(
     path: &Path,

@@ -90,11 +90,12 @@ fn write_configs(config: &CompareConfig, folder: &Path) -> Result<()> {
 /// Every model's stages and their work.
 fn plan(config: &CompareConfig) -> Result<String> {
     let mut text = String::new();
-    let mut all = 0;
+    let mut all = 0u64;
     for planned in config.plan()? {
         let work = training_work(&planned.run)?;
-        let total: u64 = work.iter().map(StageWork::total).sum();
-        all += total;
+        let total = work.iter().map(StageWork::total);
+        let total = total.fold(0, u64::saturating_add);
+        all = all.saturating_add(total);
         let stages: Vec<String> = (work.iter())
             .map(|w| format!("{} {} steps of {:.3e}", w.stage, w.steps, w.step as f64))
             .collect();

@@ -52,6 +52,7 @@ pub(super) fn models(
     measures: &[Box<dyn Measure>],
 ) -> Result<Vec<Made>> {
     let mut names: BTreeSet<String> = config.models.iter().map(|m| m.name.clone()).collect();
+    let identities: Vec<String> = measures.iter().map(|m| m.identity()).collect();
     let measures: Vec<String> = measures.iter().flat_map(|m| m.names()).collect();
     let mut made = Vec::new();
     for Other {
@@ -80,7 +81,22 @@ pub(super) fn models(
                 results.pictures, config.pictures
             )));
         }
-        for entry in results.models {
+        if results.identities != identities {
+            return Err(bad(format!(
+                "these results were measured by {:?}, here by {identities:?}; compare with the same features and weights",
+                results.identities
+            )));
+        }
+        if let (Some(theirs), Some(mine)) = (results.headline, config.headline)
+            && theirs != mine
+        {
+            return Err(bad(format!(
+                "its headlines are of {theirs} pictures, here they are of {mine}: distances of unequal numbers cannot be compared"
+            )));
+        }
+        for mut entry in results.models {
+            // Without a headline here there is no table for theirs.
+            entry.headline = entry.headline.filter(|_| config.headline.is_some());
             let name = entry.name.clone();
             if !is_name(&name) || !names.insert(name.clone()) {
                 return Err(bad(format!(
@@ -95,10 +111,11 @@ pub(super) fn models(
             made.push(Made {
                 seconds: timings.iter().find_map(|t| t.training.get(&name).copied()),
                 timings: rows
-                    .filter(|row| row.0 == name && row.4.seconds > 0.0)
+                    .filter(|row| row.model == name && row.timing.seconds > 0.0)
                     .cloned()
                     .collect(),
                 sheet: Vec::new(),
+                seeds: results.seeds.clone(),
                 entry,
             });
         }

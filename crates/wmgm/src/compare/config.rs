@@ -1,10 +1,11 @@
 //! A comparison's TOML.
 
 use super::budget::spend;
-use crate::config::RunConfig;
+use crate::config::{FEWEST_STEPS, RunConfig};
 use crate::error::{Error, Result};
 use crate::eval::FeatureSpace;
 use crate::files::read_bounded;
+use score_sde::sampler::SolverConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -120,12 +121,29 @@ impl CompareConfig {
         let text = std::str::from_utf8(&bytes).map_err(|e| bad(e.to_string()))?;
         let mut config: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         config.folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        config.check().map_err(bad)?;
+        config.fault().map_or(Ok(()), |reason| Err(bad(reason)))?;
         config.plan()?;
         Ok(config)
     }
 
-    fn check(&self) -> std::result::Result<(), String> {
+    /// Whether a comparison can use every value. [`CompareConfig::plan`] checks the training configurations.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn check(&self) -> Result<()> {
+        self.fault().map_or(Ok(()), |reason| {
+            Err(Error::Config {
+                path: "(configuration)".into(),
+                reason,
+            })
+        })
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.checked().err()
+    }
+
+    fn checked(&self) -> std::result::Result<(), String> {
         if !(1.0..=1e24).contains(&self.multiply_adds) {
             return Err(format!(
                 "multiply_adds is {:e}, it must be 1 to 1e24",
@@ -141,8 +159,13 @@ impl CompareConfig {
             ));
         }
         let many = |pictures: &u64| (2..=1 << 20).contains(pictures);
-        if let Some(headline) = self.headline.filter(|n| !many(n)) {
-            return Err(format!("headline is {headline}, it must be 2 to 1048576"));
+        if let Some(headline) = self.headline
+            && !(many(&headline) && headline > self.pictures)
+        {
+            return Err(format!(
+                "headline is {headline}, it must be more than pictures ({}) and at most 1048576",
+                self.pictures
+            ));
         }
         if !many(&self.pictures) || !(1..=1 << 12).contains(&self.batch) {
             return Err(format!(
@@ -179,6 +202,9 @@ impl CompareConfig {
                     "the model {name}: scale is {}, it must be 1e-6 to 1",
                     model.scale
                 ));
+            }
+            for sampler in &model.samplers {
+                crate::model::solver(sampler).map_err(|e| format!("the model {name}: {e}"))?;
             }
             if !names.insert(name) {
                 return Err(format!("two models are named {name:?}"));
@@ -218,12 +244,35 @@ impl CompareConfig {
                     first.run.size()
                 )));
             }
+            let samplers = match model.samplers.as_slice() {
+                [] => std::slice::from_ref(run.sampler()),
+                some => some,
+            };
+            for sampler in samplers {
+                let least = fewest_passes(&run, &crate::model::solver(sampler)?);
+                if least > self.sheet {
+                    return Err(bad(format!(
+                        "it takes at least {least} passes to make a picture with {sampler}, and sheet is {}",
+                        self.sheet
+                    )));
+                }
+            }
             planned.push(Planned {
                 model: model.clone(),
                 run,
             });
         }
         Ok(planned)
+    }
+}
+
+/// The fewest network passes that a picture takes.
+fn fewest_passes(run: &RunConfig, solver: &SolverConfig) -> usize {
+    match run {
+        RunConfig::Wmgm(c) => solver.evaluations(&c.low.edm.sigmas(FEWEST_STEPS)) + c.levels,
+        RunConfig::Diffused(c) => (c.bands())
+            .map(|(_, band)| solver.evaluations(&band.edm.sigmas(1)))
+            .sum(),
     }
 }
 

@@ -29,7 +29,6 @@ use crate::pipeline::Model;
 use crate::train::{Progress, StageChoice, TrainOptions, train};
 use candle_core::Device;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What a comparison tells whoever watches, beside the events of training.
@@ -91,9 +90,10 @@ pub fn compare(
     let CompareOptions {
         data, out, weights, ..
     } = *options;
+    config.check()?;
     let points = out.join("points");
     std::fs::create_dir_all(&points).map_err(|e| Error::io("create", &points, e))?;
-    let _lock = lock(out)?;
+    let _lock = crate::files::claim(out, "comparing")?;
     for folder in [out, &points] {
         crate::files::remove_stale(folder)?;
     }
@@ -173,6 +173,7 @@ pub fn compare(
             seconds: Some(point::training_seconds(&run, &plan.stages())?),
             timings: made.iter().map(Point::row).collect(),
             sheet,
+            seeds: config.seeds.clone(),
         });
         // A long comparison can be read while it goes on. What was there already stays as a longer report told it.
         if fresh && entries.len() < planned.len() {
@@ -180,18 +181,4 @@ pub fn compare(
         }
     }
     report::write(config, &set, &measures, &entries, &beside, out)
-}
-
-/// The claim of one process on the folder.
-fn lock(out: &Path) -> Result<File> {
-    let path = out.join(".lock");
-    let lock = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
-    match lock.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Argument(format!(
-            "another process is comparing in {}; wait for it or name another folder",
-            out.display()
-        ))),
-        // Some network file systems know no locks; the user then has to take care.
-        _ => Ok(lock),
-    }
 }

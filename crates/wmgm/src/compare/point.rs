@@ -66,20 +66,35 @@ pub struct Timing {
     pub batch: usize,
 }
 
-/// A row of `timings.json`: model, sampler, passes, seed, and what sampling took.
-pub type TimedPoint = (String, String, usize, u64, Timing);
+/// A row of `timings.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimedPoint {
+    /// The model's name.
+    pub model: String,
+    /// The sampler.
+    pub sampler: String,
+    /// Network passes that a picture takes.
+    pub passes: usize,
+    /// Seed of sampling.
+    pub seed: u64,
+    /// Pictures of the point.
+    pub pictures: u64,
+    /// What sampling took.
+    #[serde(flatten)]
+    pub timing: Timing,
+}
 
 impl Point {
     /// Its row in `timings.json`.
     pub(super) fn row(&self) -> TimedPoint {
-        let PointKey {
-            model,
-            sampler,
-            cost,
-            seed,
-            ..
-        } = self.key.clone();
-        (model, sampler, cost.passes, seed, self.timing)
+        TimedPoint {
+            model: self.key.model.clone(),
+            sampler: self.key.sampler.clone(),
+            passes: self.key.cost.passes,
+            seed: self.key.seed,
+            pictures: self.key.pictures,
+            timing: self.timing,
+        }
     }
 
     /// The same, timed anew.
@@ -109,22 +124,27 @@ pub(super) fn is_trained(run: &Path, text: &str, set: &PictureSet) -> bool {
     mark.is_ok_and(|mark| mark == trained(text, set)) && run.join("bundle").is_dir()
 }
 
-/// Errs if a run was begun with another configuration: of other steps, too, since what was trained for longer is no part of
-/// an equal comparison.
+/// Errs if a run was begun with another configuration, of other steps, too, or from a finished model: what was trained for
+/// longer is no part of an equal comparison.
 pub(super) fn check_begun(run: &Path, text: &str) -> Result<()> {
     let path = run.join("config.toml");
     if !path.exists() {
         return Ok(());
     }
     let begun = read_bounded(&path, 1 << 20)?;
-    match begun == text.as_bytes() {
-        true => Ok(()),
-        false => Err(Error::Config {
-            path,
-            reason: "this model was trained, or begun, with another configuration; remove its folder or name another"
-                .into(),
-        }),
-    }
+    let reason = if begun != text.as_bytes() {
+        "with another configuration".into()
+    } else if let Some(init) = crate::train::began_from(run)? {
+        format!("from the model {:?}, whose work would not count", init.name)
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config {
+        path,
+        reason: format!(
+            "this model was trained, or begun, {reason}; remove its folder or name another"
+        ),
+    })
 }
 
 pub(super) fn mark_trained(run: &Path, text: &str, set: &PictureSet) -> Result<()> {

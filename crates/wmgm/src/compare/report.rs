@@ -25,10 +25,19 @@ pub struct Results {
     pub reference: usize,
     /// A hash of their pixels.
     pub fingerprint: String,
+    /// Multiply-adds that the training of each model of this comparison could cost; models of others have their own.
+    pub multiply_adds: f64,
     /// Pictures of every point.
     pub pictures: u64,
+    /// Seeds of sampling, in the order of their distances.
+    pub seeds: Vec<u64>,
+    /// Pictures of the headlines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<u64>,
     /// The measures' names.
     pub measures: Vec<String>,
+    /// What their numbers depend on beside the pictures.
+    pub identities: Vec<String>,
     /// Every model.
     pub models: Vec<Entry>,
 }
@@ -94,15 +103,16 @@ pub(super) struct Made {
     pub seconds: Option<f64>,
     pub timings: Vec<TimedPoint>,
     pub sheet: Vec<RgbImage>,
+    /// Of sampling.
+    pub seeds: Vec<u64>,
 }
 
 impl Made {
     /// Mean seconds per picture and the largest peak of memory at a point.
     fn timing(&self, at: &Summary) -> Option<(f64, Option<u64>)> {
         let mine = self.timings.iter();
-        let mine = mine
-            .filter(|(_, sampler, passes, ..)| *sampler == at.sampler && *passes == at.cost.passes);
-        let mine: Vec<Timing> = mine.map(|row| row.4).collect();
+        let mine = mine.filter(|t| t.sampler == at.sampler && t.passes == at.cost.passes);
+        let mine: Vec<Timing> = mine.map(|row| row.timing).collect();
         let mean = mine.iter().map(|t| t.seconds).sum::<f64>() / mine.len() as f64;
         let peak = mine.iter().map(|t| t.peak_bytes).max().flatten();
         (!mine.is_empty()).then_some((mean, peak))
@@ -116,15 +126,13 @@ pub(super) fn entry(
     points: &[Point],
 ) -> Result<Entry> {
     let of = |pictures: u64| summaries(points.iter().filter(move |p| p.key.pictures == pictures));
-    // Where both are of as many pictures, the curve has the headline's point.
-    let headline = config.headline.filter(|n| *n != config.pictures);
     Ok(Entry {
         name: plan.model.name.clone(),
         ablation: plan.model.ablation,
         parameters: model.parameters(),
         training: training_work(&plan.run)?,
         points: of(config.pictures),
-        headline: headline.and_then(|n| of(n).pop()),
+        headline: config.headline.and_then(|n| of(n).pop()),
     })
 }
 
@@ -172,8 +180,12 @@ pub(super) fn write(
         name: config.name.clone(),
         reference: set.len(),
         fingerprint: format!("{:016x}", set.fingerprint()),
+        multiply_adds: config.multiply_adds,
         pictures: config.pictures,
+        seeds: config.seeds.clone(),
+        headline: config.headline,
         measures: measures.iter().flat_map(|m| m.names()).collect(),
+        identities: measures.iter().map(|m| m.identity()).collect(),
         models: made.iter().map(|m| m.entry.clone()).collect(),
     };
     let seconds = made.iter().filter_map(|m| Some((m, m.seconds?)));
@@ -248,8 +260,13 @@ fn curves(made: &[&Made], measure: &str) -> std::result::Result<Vec<u8>, charts:
                 }
             }
         }
+        let equal = if is_equal(made) {
+            " at equal training"
+        } else {
+            ""
+        };
         Chart {
-            title: format!("{measure} at equal training"),
+            title: format!("{measure}{equal}"),
             x: Axis::log(label),
             y: Axis::linear(measure),
             curves,
@@ -257,6 +274,19 @@ fn curves(made: &[&Made], measure: &str) -> std::result::Result<Vec<u8>, charts:
         }
     });
     charts::png(&charts, 3)
+}
+
+/// Whether the training of all took the same work, to a hundredth: models of other runs may have taken more.
+fn is_equal(made: &[&Made]) -> bool {
+    let works = made.iter().filter(|m| !m.entry.ablation);
+    let works: Vec<f64> = works.map(|m| total(&m.entry) as f64).collect();
+    let most = works.iter().copied().fold(0.0, f64::max);
+    works.iter().all(|work| *work > 0.99 * most)
+}
+
+/// The multiply-adds of its training.
+fn total(e: &Entry) -> u64 {
+    (e.training.iter().map(StageWork::total)).fold(0, u64::saturating_add)
 }
 
 fn markdown(
@@ -270,8 +300,8 @@ fn markdown(
     writeln!(t, "# {}\n", results.name)?;
     writeln!(
         t,
-        "{} pictures at every point, {} of sampling; against {} training pictures (fingerprint {}). Training of each model: at most \
-         {:.3e} multiply-adds. Distances: lower is better; means over seeds, in brackets the largest less the smallest.\n",
+        "{} pictures at every point, {} of sampling; against {} training pictures (fingerprint {}). Training of each model of this \
+         run: at most {:.3e} multiply-adds. Distances: lower is better; means over seeds, in brackets the largest less the smallest.\n",
         results.pictures,
         match config.seeds.len() {
             1 => "one seed".into(),
@@ -286,7 +316,11 @@ fn markdown(
         writeln!(t, "So far {own} of {all} models; the comparison goes on.\n")?;
     }
     if own < made.len() {
-        let names: Vec<&str> = made[own..].iter().map(|m| m.entry.name.as_str()).collect();
+        let told = |m: &&Made| match m.seeds == config.seeds {
+            true => m.entry.name.clone(),
+            false => format!("{} (seeds of sampling {:?})", m.entry.name, m.seeds),
+        };
+        let names: Vec<String> = made[own..].iter().map(told).collect();
         writeln!(t, "Of other runs: {}.\n", names.join(", "))?;
     }
     for (title, ablation) in [("Models", false), ("Ablations", true)] {
@@ -307,7 +341,6 @@ fn markdown(
             let steps: Vec<String> = (e.training.iter())
                 .map(|w| format!("{} {}", w.stage, w.steps))
                 .collect();
-            let total = (e.training.iter().map(StageWork::total)).fold(0, u64::saturating_add);
             for s in e.points.iter().filter(|s| s.allowed == config.sheet) {
                 let timing = m.timing(s);
                 let seconds = told(timing, |t| format!("{:.4}", t.0));
@@ -319,7 +352,7 @@ fn markdown(
                     e.name,
                     e.parameters,
                     steps.join(", "),
-                    total as f64,
+                    total(e) as f64,
                     s.sampler,
                     s.cost.passes,
                     s.cost.multiply_adds as f64

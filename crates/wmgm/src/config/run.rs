@@ -133,6 +133,14 @@ impl RunConfig {
         })
     }
 
+    /// The sampler of the model, unless another is asked for.
+    pub fn sampler(&self) -> &String {
+        match self {
+            Self::Wmgm(c) => &c.sample.sampler,
+            Self::Diffused(c) => &c.sample.sampler,
+        }
+    }
+
     /// How often things are saved and shown.
     pub fn report(&self) -> &ReportConfig {
         match self {

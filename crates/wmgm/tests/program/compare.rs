@@ -126,11 +126,10 @@ fn timed_again(at: &Path) {
     assert_eq!(before.len(), after.len());
     let mut other = 0;
     for (before, after) in before.iter().zip(&after) {
-        // Model, sampler, passes and seed.
-        for i in 0..4 {
-            assert_eq!(before[i], after[i]);
+        for field in ["model", "sampler", "passes", "seed", "pictures"] {
+            assert_eq!(before[field], after[field]);
         }
-        let seconds = |point: &Value| point[4]["seconds"].as_f64().unwrap();
+        let seconds = |point: &Value| point["seconds"].as_f64().unwrap();
         assert!(seconds(after) > 0.0);
         other += usize::from(seconds(before) != seconds(after));
     }
@@ -297,6 +296,12 @@ fn results_of_other_runs_stand_beside_ones_own() {
             "\"name\": \"theirs\"",
             "\"name\": \"a/b\"",
             "is no name",
+        ),
+        (
+            "identities",
+            "512 quantiles",
+            "256 quantiles",
+            "with the same features and weights",
         ),
         ("costs", "\"passes\": 4", "\"passes\": 0", "costs nothing"),
         ("json", "{", "[", "bare/json.json"),
@@ -495,6 +500,18 @@ fn comparisons_that_cannot_be_made_are_refused() {
         ),
         (
             "pictures = 8",
+            "pictures = 8\nheadline = 8",
+            "headline is 8, it must be more than pictures (8)",
+        ),
+        ("\"heun\"", "\"magic\"", "unknown sampler \"magic\""),
+        // Two steps and two levels.
+        (
+            "passes = [4, 8, 16]\npictures = 8\nseeds = [0, 1]\nbatch = 8\nsheet = 8",
+            "passes = [3]\npictures = 8\nseeds = [0, 1]\nbatch = 8\nsheet = 3",
+            "as the model wmgm-small: it takes at least 4 passes",
+        ),
+        (
+            "pictures = 8",
             "pictures = 8\nfeatures = [\"vgg\"]",
             "each of efficientnet-lite0",
         ),
@@ -524,7 +541,29 @@ fn comparisons_that_cannot_be_made_are_refused() {
         fails(compare(at, "out"), &[expected]);
         assert!(!at.join("out").exists(), "{from}");
     }
-    let unknown = good.replace("\"heun\"", "\"magic\"");
-    fs::write(at.join("compare.toml"), unknown).unwrap();
-    fails(compare(at, "out"), &["unknown sampler \"magic\""]);
+}
+
+/// What was trained for longer than its steps tell is no part of an equal comparison.
+#[test]
+fn a_model_that_began_from_another_is_refused() {
+    let folder = started();
+    let at = folder.path();
+    let head = head_of_few_points(at);
+    let text = format!("{head}[[model]]\nname = \"mine\"\nconfig = \"small-wmgm.toml\"\n");
+    fs::write(at.join("compare.toml"), text).unwrap();
+    ok(wmgm(at, ["compare", "compare.toml", "--configs", "plan"]));
+    let train = |out: &str, more: &[&str]| {
+        let mut command = wmgm(at, ["train", "plan/mine.toml", "--out", out, "--data"]);
+        command.arg(repository().join("assets/pictures"));
+        command.args(more);
+        ok(command)
+    };
+    train("first", &[]);
+    train("out/mine", &["--init", "first/bundle"]);
+    fails(
+        compare(at, "out"),
+        &["out/mine/config.toml", "from the model"],
+    );
+    train("other/mine", &[]);
+    ok(compare(at, "other"));
 }

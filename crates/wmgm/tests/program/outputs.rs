@@ -57,6 +57,7 @@ fn help_is_there_for_every_command() {
         "bundle",
         "info",
         "analyze",
+        "compare",
         "eval",
     ] {
         assert!(ok(wmgm(folder.path(), [command, "--help"])).contains("Usage: wmgm"));
