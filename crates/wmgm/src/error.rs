@@ -40,7 +40,7 @@ pub enum Error {
     Cancelled,
     /// Training produced a value that is not a number.
     #[error(
-        "{stage} training at step {step}: {what} is not finite; lower the learning rate or resume from an earlier checkpoint"
+        "{stage} training at step {step}: {what} is not finite; lower the learning rate, and resume from the last checkpoint, which is from before"
     )]
     Diverged {
         /// low or high.

@@ -2,8 +2,10 @@
 
 use super::Kind;
 use crate::bands::{LevelStats, check_stats};
+use crate::config::{
+    FEWEST_STEPS, check_edm, check_fold, check_generator, check_sample, check_unet,
+};
 use crate::config::{SampleDefaults, TrainConfig};
-use crate::config::{check_edm, check_fold, check_generator, check_sample, check_unet};
 use msal_gan::detail::DetailGeneratorConfig;
 use score_sde::{Edm, UNetConfig};
 use serde::{Deserialize, Serialize};
@@ -146,7 +148,7 @@ impl BundleConfig {
         check_fold("score", low, self.fold, &self.score)?;
         check_edm("edm", &self.edm)?;
         check_generator("generator", &self.generator, self.levels, low)?;
-        check_sample(&self.sample).map_err(|e| format!("sample: {e}"))?;
+        check_sample(&self.sample, FEWEST_STEPS).map_err(|e| format!("sample: {e}"))?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::bands::{BandStats, LevelStats, check_band_stats, check_stats};
 use crate::config::{DiffusedConfig, LowConfig, SampleDefaults};
-use crate::config::{channels, check_band, check_edm, check_steps, check_unet};
+use crate::config::{channels, check_band, check_edm, check_sample, check_unet};
 use crate::error::{Error, Result};
 use crate::files::map_bounded;
 use crate::model::{BandModel, preconditioner};
@@ -215,7 +215,7 @@ impl DiffusedBundle {
             }
             preconditioner(n.edm, &n.channels).map_err(|e| format!("{field}: {e}"))?;
         }
-        check_steps(&self.sample).map_err(|e| format!("sample: {e}"))?;
+        check_sample(&self.sample, 1).map_err(|e| format!("sample: {e}"))?;
         Transform::new(&self.wavelet).map_err(|e| format!("wavelet: {e}"))?;
         Ok(())
     }

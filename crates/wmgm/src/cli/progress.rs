@@ -73,7 +73,9 @@ impl TrainBars {
     pub fn summary(&self) -> String {
         match &self.lock().bundle {
             Some(path) => format!("bundle    {}\n", path.display()),
-            None => "no bundle yet: another network has no checkpoint in this folder\n".into(),
+            None => {
+                "no bundle yet: another network of this folder is not trained to its end\n".into()
+            }
         }
     }
 

@@ -223,18 +223,30 @@ fn check_details(
         .try_for_each(|&w| within(&format!("{field}.widths: a width"), w, 1, 1 << 13))
 }
 
+/// The fewest steps of a WMGM's low band; where every band is diffused, one is enough.
+pub(crate) const FEWEST_STEPS: usize = 2;
+
 /// How to sample.
-pub(crate) fn check_sample(s: &SampleDefaults) -> crate::Result<SolverConfig> {
-    if !(2..=10_000).contains(&s.steps) {
+pub(crate) fn check_sample(s: &SampleDefaults, fewest: usize) -> crate::Result<SolverConfig> {
+    if !(fewest..=10_000).contains(&s.steps) {
         return Err(crate::Error::Argument(format!(
-            "steps is {}, it must be 2 to 10000",
+            "steps is {}, it must be {fewest} to 10000",
             s.steps
         )));
     }
     crate::model::solver(&s.sampler)
 }
 
-pub(super) fn check_optim(field: &str, o: &OptimConfig) -> Check {
+/// The pace of a diffusion's training.
+pub(super) fn check_pace(field: &str, d: &LowConfig) -> Check {
+    check_optim(&format!("{field}.optim"), &d.optim)?;
+    match d.clip > 0.0 {
+        true => Ok(()),
+        false => Err(format!("{field}.clip is {}, it must be above 0", d.clip)),
+    }
+}
+
+fn check_optim(field: &str, o: &OptimConfig) -> Check {
     // Pictures and steps address noise by 16 and 32 bits.
     within(&format!("{field}.batch"), o.batch, 1, 1 << 12)?;
     if !(1..=u64::from(u32::MAX)).contains(&o.steps) {
@@ -247,7 +259,6 @@ pub(super) fn check_optim(field: &str, o: &OptimConfig) -> Check {
         ("lr", o.lr, 1e3),
         ("weight_decay", o.weight_decay, 1e3),
         ("decay", o.decay, 1.0),
-        ("clip", o.clip, f64::MAX),
     ] {
         if !(0.0..=most).contains(&value) {
             return Err(format!("{field}.{name} is {value}, it must be 0 to {most}"));
@@ -314,7 +325,7 @@ impl TrainConfig {
         check_taught("low", &self.low, &self.sample)?;
         check_generator("high.generator", &high.generator, self.levels, low)?;
         check_discriminator("high.discriminator", &high.discriminator, self.levels)?;
-        check_optim("low.optim", &self.low.optim)?;
+        check_pace("low", &self.low)?;
         check_optim("high.optim", &high.optim)?;
         let official = high.official.unwrap_or_default();
         for (name, value) in [
@@ -344,7 +355,7 @@ impl TrainConfig {
                 high.crop
             ));
         }
-        check_sample(&self.sample).map_err(|e| format!("sample: {e}"))?;
+        check_sample(&self.sample, FEWEST_STEPS).map_err(|e| format!("sample: {e}"))?;
         self.build()
     }
 

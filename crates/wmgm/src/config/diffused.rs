@@ -2,17 +2,15 @@
 //! band and one of each level's details given its low band. SGM is what WSGM is without levels.
 
 use super::check::{
-    Check, check_band, check_edm, check_optim, check_precision, check_seed_and_size, check_taught,
-    check_unet, within,
+    Check, check_band, check_edm, check_pace, check_precision, check_sample, check_seed_and_size,
+    check_taught, check_unet, within,
 };
 use super::{LowConfig, ReportConfig, SampleDefaults, f32_name, haar};
 use crate::bundle::Kind;
-use crate::error::Result;
 use crate::transform::Transform;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use score_sde::UNet;
-use score_sde::sampler::SolverConfig;
 use serde::{Deserialize, Serialize};
 
 /// A training run of SGM or WSGM.
@@ -113,7 +111,7 @@ impl DiffusedConfig {
             check_diffusion(&field, diffusion, self.side(level), channels(level))?;
             check_taught(&field, diffusion, &self.sample)?;
         }
-        check_steps(&self.sample).map_err(|e| format!("sample: {e}"))?;
+        check_sample(&self.sample, 1).map_err(|e| format!("sample: {e}"))?;
         Ok(())
     }
 }
@@ -136,19 +134,8 @@ fn check_diffusion(field: &str, d: &LowConfig, side: usize, channels: [usize; 2]
         }
     })?;
     check_edm(&format!("{field}.edm"), &d.edm)?;
-    check_optim(&format!("{field}.optim"), &d.optim)?;
+    check_pace(field, d)?;
     let zeros = VarBuilder::zeros(DType::F32, &Device::Cpu);
     UNet::new(d.unet.clone(), zeros).map_err(|e| format!("{unet}: {e}"))?;
     Ok(())
-}
-
-/// How to sample where every band is diffused: one step is enough.
-pub(crate) fn check_steps(s: &SampleDefaults) -> Result<SolverConfig> {
-    if !(1..=10_000).contains(&s.steps) {
-        return Err(crate::Error::Argument(format!(
-            "steps is {}, it must be 1 to 10000",
-            s.steps
-        )));
-    }
-    crate::model::solver(&s.sampler)
 }

@@ -5,11 +5,12 @@ mod diffused;
 mod run;
 
 pub(crate) use check::{
-    check_band, check_edm, check_fold, check_generator, check_guidance, check_sample, check_unet,
+    FEWEST_STEPS, check_band, check_edm, check_fold, check_generator, check_guidance, check_sample,
+    check_unet,
 };
 
 pub use diffused::DiffusedConfig;
-pub(crate) use diffused::{channels, check_steps};
+pub(crate) use diffused::channels;
 pub use run::RunConfig;
 
 use crate::bundle::Kind;
@@ -93,6 +94,9 @@ pub struct LowConfig {
     pub by_channel: bool,
     /// Length and pace.
     pub optim: OptimConfig,
+    /// Largest norm of the gradient; a larger one is scaled down to it.
+    #[serde(default = "one")]
+    pub clip: f64,
     /// Distillation of the model that the run begins from (`--init`), which is the teacher, instead of training on noise of any
     /// strength.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,9 +199,6 @@ pub struct OptimConfig {
     pub decay: f64,
     /// Decay of the averaged weights.
     pub ema: f64,
-    /// Largest norm of the gradient.
-    #[serde(default = "clip")]
-    pub clip: f64,
 }
 
 fn beta1() -> f64 {
@@ -205,9 +206,6 @@ fn beta1() -> f64 {
 }
 fn beta2() -> f64 {
     0.999
-}
-fn clip() -> f64 {
-    1.0
 }
 
 impl OptimConfig {

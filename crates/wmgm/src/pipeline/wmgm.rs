@@ -3,7 +3,7 @@
 use super::trajectory::shows;
 use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, Watch, no_class};
 use crate::bundle::Bundle;
-use crate::config::{SampleDefaults, check_guidance};
+use crate::config::{FEWEST_STEPS, SampleDefaults, check_guidance, check_sample};
 use crate::data::PictureSet;
 use crate::error::{Error, Result};
 use crate::guide::Guide;
@@ -108,7 +108,7 @@ impl Wmgm {
 
     /// Evaluations of the low band's network.
     fn evaluations(&self, how: &SampleDefaults) -> Result<usize> {
-        let solver = crate::config::check_sample(how)?;
+        let solver = check_sample(how, FEWEST_STEPS)?;
         Ok(solver.evaluations(&self.bundle.config.edm.sigmas(how.steps)))
     }
 
@@ -261,7 +261,7 @@ impl Pipeline for Wmgm {
     ) -> Result<Tensor> {
         let how = self.how(options);
         let low = self.bundle.low.sample(
-            &crate::config::check_sample(&how)?,
+            &check_sample(&how, FEWEST_STEPS)?,
             how.steps,
             Draw::low(options.seed, indices),
             None,
@@ -291,7 +291,7 @@ impl Pipeline for Wmgm {
         let estimate = RefCell::new(None);
         let mut shown = Vec::new();
         let made = low.sample_watched(
-            (&crate::config::check_sample(&how)?, how.steps),
+            (&check_sample(&how, FEWEST_STEPS)?, how.steps),
             Draw::low(options.seed, indices),
             None,
             &self.device,

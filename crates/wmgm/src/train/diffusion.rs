@@ -168,7 +168,7 @@ impl Diffusion<'_> {
         };
         let loss = errors.mean_all()?;
         let mut grads = loss.backward()?;
-        let norm = clip_grad_norm(&mut grads, &self.params.named(), o.clip)?;
+        let norm = clip_grad_norm(&mut grads, &self.params.named(), band.config.clip)?;
         let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         if !loss.is_finite() || !norm.is_finite() {
             return Err(Error::Diverged {

@@ -141,7 +141,7 @@ pub fn train(
     let start = options.init.map(read).transpose()?;
     let guide = options.guide.map(read).transpose()?;
     let data = load(config, options.data, progress)?;
-    resume::record(config, out, &data, start.as_ref())?;
+    resume::record(config, out, &data, start.as_ref(), &chosen)?;
     for (stage, folder) in options.finished {
         resume::take_over(stage, folder, out)?;
     }
@@ -170,7 +170,12 @@ pub fn train(
         }
         Ok::<_, Error>(())
     })?;
-    if stages.iter().all(|stage| run.checkpoint(stage).exists()) {
+    let mut finished = true;
+    for stage in &stages {
+        let path = run.checkpoint(stage);
+        finished &= path.exists() && checkpoint::steps(&path)? >= steps(config, stage);
+    }
+    if finished {
         let bundle = out.join("bundle");
         write_bundle(out, &bundle, bundle::Precision::F32, None)?;
         progress.event(TrainEvent::Bundle(&bundle));
@@ -189,8 +194,7 @@ fn train_stage(
 ) -> Result<()> {
     if let (RunConfig::Wmgm(c), "high") = (config, name) {
         let mut high = high::High::new(c, run.device)?;
-        let steps = c.high.optim.steps;
-        return run::train(&mut high, run, steps, resume, given, progress);
+        return run::train(&mut high, run, steps(config, name), resume, given, progress);
     }
     match bands(config)
         .into_iter()
@@ -198,8 +202,7 @@ fn train_stage(
     {
         Some(band) => {
             let mut low = diffusion::Diffusion::new(band, run)?;
-            let steps = band.config.optim.steps;
-            run::train(&mut low, run, steps, resume, given, progress)
+            run::train(&mut low, run, steps(config, name), resume, given, progress)
         }
         None => Ok(()),
     }
@@ -259,6 +262,24 @@ pub(crate) fn stages(config: &RunConfig) -> Vec<&'static str> {
     match config {
         RunConfig::Wmgm(_) => vec!["low", "high"],
         RunConfig::Diffused(c) => c.bands().map(|(level, _)| band_name(level)).collect(),
+    }
+}
+
+/// The steps of a stage.
+fn steps(config: &RunConfig, stage: &str) -> u64 {
+    match (config, stage) {
+        (RunConfig::Wmgm(c), "high") => c.high.optim.steps,
+        _ => (bands(config).iter())
+            .find(|band| band_name(band.level) == stage)
+            .map_or(0, |band| band.config.optim.steps),
+    }
+}
+
+/// The model that a run's networks began from, if they did not begin at random.
+pub(crate) fn began_from(run: &Path) -> Result<Option<bundle::Init>> {
+    match run.join(resume::BANDS).exists() {
+        true => Ok(resume::RunInfo::read(run)?.init),
+        false => Ok(None),
     }
 }
 

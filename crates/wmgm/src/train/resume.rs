@@ -7,13 +7,13 @@ use super::start::Start;
 use crate::bundle::Init;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::files::{read_json, remove_stale, write_atomic};
-use std::fs::{File, TryLockError};
+use crate::files::{claim, read_json, remove_stale, write_atomic};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 const CONFIG: &str = "config.toml";
-const BANDS: &str = "bands.json";
+pub(super) const BANDS: &str = "bands.json";
 
 /// What may change while a run is interrupted: lengths, paces, reports and names, but nothing that says what the tensors
 /// of a checkpoint are or mean. A trailing dot stands for all fields below.
@@ -26,8 +26,9 @@ const FREE: [&str; 6] = [
     "report.",
 ];
 /// The same below a diffusion.
-const FREE_DIFFUSION: [&str; 7] = [
+const FREE_DIFFUSION: [&str; 8] = [
     "optim.",
+    "clip",
     "unet.dropout",
     "edm.p_mean",
     "edm.p_std",
@@ -76,19 +77,7 @@ pub(super) fn enter(
     options: &TrainOptions<'_>,
 ) -> Result<File> {
     let out = options.out;
-    let lock_path = out.join(".lock");
-    let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(Error::Argument(format!(
-                "another process is training in {}; wait for it or name another folder",
-                out.display()
-            )));
-        }
-        // Some network file systems know no locks; the user then has to take care.
-        Err(TryLockError::Error(_)) => {}
-    }
+    let lock = claim(out, "training")?;
     remove_stale(out)?; // what a killed process left half-written
     for stage in chosen {
         let path = checkpoint_path(out, stage);
@@ -220,6 +209,7 @@ pub(super) fn record(
     out: &Path,
     data: &TrainData,
     start: Option<&Start>,
+    chosen: &[&str],
 ) -> Result<()> {
     let mut info = RunInfo {
         pictures: data.set.len(),
@@ -241,7 +231,19 @@ pub(super) fn record(
                 info.fingerprint
             )));
         }
-        // A run goes on under the name it began with.
+        // What is begun stays what it began as, and a name of a model that nothing was taken from would be a lie.
+        if let (Some(init), true) = (
+            &info.init,
+            chosen.iter().all(|stage| has_checkpoint(out, stage)),
+        ) && old.init.as_ref() != Some(init)
+        {
+            return Err(Error::Argument(format!(
+                "all networks that are to be trained in {} are begun already, so nothing would be taken from --init ({:?}); \
+                 leave it out or name another folder",
+                out.display(),
+                init.name
+            )));
+        }
         info.init = info.init.or(old.init);
     }
     let text = toml::to_string(&config.value()?).map_err(|e| Error::Argument(e.to_string()))?;

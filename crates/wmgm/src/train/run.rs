@@ -152,7 +152,7 @@ pub(super) fn train<S: Stage>(
     let began = Instant::now();
     let mut saved = step;
     let save = |stage: &mut S, step| {
-        checkpoint::save(&path, step, &stage.parts())?;
+        checkpoint::save(&path, name, step, &stage.parts())?;
         progress.event(TrainEvent::Saved { name, step });
         Ok::<_, Error>(step)
     };

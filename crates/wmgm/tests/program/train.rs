@@ -316,6 +316,13 @@ fn a_resumed_run_must_be_the_same_run() {
         before == contents(&at.join("run")),
         "a refused run must change nothing"
     );
+    // No bundle of a network that has not come to its end.
+    config(&[("steps = 30", "steps = 31")]);
+    let text = ok(train(at, &["--resume", "--stage", "high"]));
+    assert!(text.contains("no bundle yet"), "{text}");
+    for file in ["high.checkpoint.safetensors", "high.metrics.jsonl"] {
+        fs::remove_file(at.join("run").join(file)).unwrap();
+    }
     // The other network is free to change, and a run may go on for longer.
     config(&[
         ("widths = [8, 16]", "widths = [16, 16]"),
@@ -381,6 +388,12 @@ fn a_run_can_start_from_a_bundle() {
         &[&from[..], &["--stage", "low", "--resume"]].concat(),
     ));
     assert!(once == contents(&at.join("run/bundle")));
+    // Nothing is left to take from another model, and the run keeps its provenance.
+    ok(train(at, &[&from[..], &["--resume"]].concat()));
+    fails(
+        train(at, &["--init", "run/bundle", "--resume"]),
+        &["nothing would be taken from --init"],
+    );
     let info = ok(wmgm(at, ["info", "run/bundle"]));
     assert!(
         info.contains("started from tiny (score: 30 steps, generator: 30"),
