@@ -225,6 +225,12 @@ impl EvalArgs {
                     model.display()
                 )));
             }
+            if self.sampler.is_some() || self.steps.is_some() {
+                return Err(Error::Argument(
+                    "--sampler and --steps are for models; these samples are pictures already"
+                        .into(),
+                ));
+            }
             return Ok(Samples::Folders(self.samples.clone()));
         }
         if self.samples.len() > 1 {

@@ -32,8 +32,8 @@ pub struct SampleArgs {
     /// Steps of the sampler [default: the model's].
     #[arg(long, value_name = "K")]
     steps: Option<usize>,
-    /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler; of diffusions on pixels also ddpm, ddim, unipc,
-    /// predictor-corrector and others, which a wrong name lists [default: the model's].
+    /// Sampler: heun (2 evaluations a step), dpmpp-2m, euler and others, which a wrong name lists; of models of other programs
+    /// also those of their processes, such as ddpm and predictor-corrector [default: the model's].
     #[arg(long, value_name = "NAME")]
     sampler: Option<String>,
     /// Class of all pictures, for models that have classes [default: each in turn].
@@ -136,7 +136,7 @@ impl SampleArgs {
                 })
             })?;
         } else if self.trajectory.is_some() {
-            let rows = model.trajectory(&options, &watch)?;
+            let rows = precision::with(dtype, || model.trajectory(&options, &watch))?;
             let layout = picture::Layout {
                 columns: rows.first().map(Vec::len),
                 ..picture::Layout::default()

@@ -56,6 +56,11 @@ pub fn evaluate(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
+    if options.nearest > 0 && matches!(reference, Reference::Statistics(..)) {
+        return Err(Error::Argument(
+            "nearest neighbours are looked for among the reference's pictures, not in statistics; name a folder".into(),
+        ));
+    }
     let plan = Plan {
         options,
         device,
@@ -213,10 +218,16 @@ impl Plan<'_> {
                     let features = self.features(extractor, &set, "reference")?;
                     statistics.push(Statistics::of(features, extractor.space().name())?);
                 }
+                let bands = self.bands(&set)?;
+                if self.options.bands && bands.is_none() {
+                    self.progress.event(EvalEvent::Note(
+                        "pictures of this size are too small or too odd for wavelet bands: they are not compared",
+                    ));
+                }
                 Ok(Known {
                     name: folder.display().to_string(),
                     pictures: Some(set.len() as u64),
-                    bands: self.bands(&set)?,
+                    bands,
                     set: Some(set),
                     statistics,
                 })
@@ -237,6 +248,11 @@ impl Plan<'_> {
                 if statistics.features.is_none() {
                     self.progress.event(EvalEvent::Note(
                         "the statistics hold no features: the Frechet distance is all that can be measured",
+                    ));
+                }
+                if self.options.bands {
+                    self.progress.event(EvalEvent::Note(
+                        "the statistics hold no pictures: the wavelet bands are not compared",
                     ));
                 }
                 Ok(Known {
@@ -345,13 +361,8 @@ impl Plan<'_> {
         reference: Option<&PictureSet>,
     ) -> Result<Option<Nearest>> {
         let count = self.options.nearest.min(samples.len());
-        if count == 0 {
+        let Some(reference) = reference.filter(|_| count > 0) else {
             return Ok(None);
-        }
-        let Some(reference) = reference else {
-            return Err(Error::Argument(
-                "nearest neighbours are looked for among the reference's pictures, not in statistics; name a folder".into(),
-            ));
         };
         let (what, total) = ("nearest neighbours", reference.len() as u64);
         self.progress.event(EvalEvent::Part { what, total });
@@ -382,9 +393,12 @@ impl Plan<'_> {
         if let Some(net) = lpips {
             values.push(self.diversity(net, set)?);
         }
-        let bands = match (&known.bands, self.bands(set)?) {
-            (Some(reference), Some(bands)) => bands.distances(reference)?,
-            _ => Vec::new(),
+        let bands = match &known.bands {
+            Some(reference) => match self.bands(set)? {
+                Some(bands) => bands.distances(reference)?,
+                None => Vec::new(),
+            },
+            None => Vec::new(),
         };
         Ok(Run {
             name,

@@ -1,8 +1,9 @@
 //! SGM and WSGM of this program in use: every band is diffused, details given the low band so far.
 
-use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, no_class};
+use super::trajectory::{shows, within_range};
+use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, no_class, no_trajectory};
 use crate::bundle::{self, Bands, DiffusedBundle};
-use crate::config::{SampleDefaults, check_steps};
+use crate::config::{SampleDefaults, check_sample};
 use crate::error::Result;
 use crate::model::{BandModel, Draw, finer};
 use crate::transform::Transform;
@@ -55,8 +56,16 @@ impl Diffused {
             sampler: (options.sampler.clone()).unwrap_or_else(|| default.sampler.clone()),
             steps: options.steps.unwrap_or(default.steps),
         };
-        let solver = check_steps(&how)?;
+        let solver = check_sample(&how, 1)?;
         Ok((how.sampler, solver, how.steps))
+    }
+
+    /// Finished bands of the finest level as pictures in [-1, 1].
+    fn shown(&self, x: Tensor) -> Result<Tensor> {
+        match &self.config.pixels {
+            Some(stats) => Ok(x.affine(stats.std, stats.mean)?),
+            None => Ok(x),
+        }
     }
 
     /// All models in the order of their work.
@@ -119,9 +128,34 @@ impl Pipeline for Diffused {
             let high = model.sample(&solver, steps, draw, Some(&x), device, &mut count)?;
             x = finer(&self.transform, &self.config.bands, i + 1, &x, &high)?;
         }
-        match &self.config.pixels {
-            Some(stats) => Ok(x.affine(stats.std, stats.mean)?),
-            None => Ok(x),
+        self.shown(x)
+    }
+
+    /// Without levels the noisy pictures after every step, darkened and paled where the noise is stronger than any picture.
+    fn frames(
+        &self,
+        options: &SampleOptions,
+        indices: &[u64],
+        on_frame: &mut dyn FnMut(&Tensor) -> Result<()>,
+        on_step: OnStep<'_>,
+    ) -> Result<()> {
+        if self.config.levels > 0 {
+            return Err(no_trajectory());
         }
+        let (_, solver, steps) = self.how(options)?;
+        let low = &self.bands.low;
+        let mut states = Vec::new();
+        let draw = Draw::low(options.seed, indices);
+        let mut watch = |i: usize, x: &Tensor| {
+            if shows(i + 1, steps) && i + 1 < steps {
+                states.push(x.clone());
+            }
+            on_step(i + 1)
+        };
+        let finished = low.sample(&solver, steps, draw, None, &self.device, &mut watch)?;
+        for x in states {
+            on_frame(&within_range(&self.shown(low.unfolded(&x)?)?)?)?;
+        }
+        on_frame(&self.shown(finished)?)
     }
 }

@@ -171,11 +171,7 @@ pub trait Pipeline {
         on_step: OnStep<'_>,
     ) -> Result<()> {
         let _ = (options, indices, on_frame, on_step);
-        Err(Error::Argument(
-            "trajectory: a model of this kind does not show how its pictures come about; bundles of kind wmgm and \
-             diffusions on pixels do"
-                .into(),
-        ))
+        Err(no_trajectory())
     }
 
     /// How every picture of `options` comes about: a row of pictures each, all rows of one length.
@@ -229,6 +225,15 @@ pub trait Pipeline {
     fn sample(&self, options: &SampleOptions) -> Result<Vec<RgbImage>> {
         self.sample_with(options, &|_| ControlFlow::Continue(()))
     }
+}
+
+/// What a model says that does not show how its pictures come about.
+fn no_trajectory() -> Error {
+    Error::Argument(
+        "trajectory: a model of this kind does not show how its pictures come about; models that this program trained as \
+         wmgm and diffusions on pixels do"
+            .into(),
+    )
 }
 
 /// Makes something of each of these pictures.

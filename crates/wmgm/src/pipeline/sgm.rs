@@ -1,6 +1,6 @@
 //! A diffusion on pixels in use.
 
-use super::trajectory::shows;
+use super::trajectory::{shows, within_range};
 use super::{OnStep, Pipeline, Plan, SampleOptions, no_class};
 use crate::bundle;
 use crate::error::{Error, Result};
@@ -189,10 +189,4 @@ impl Pipeline for Sgm {
         }
         on_frame(&self.coloured(finished)?)
     }
-}
-
-/// Pictures (N, C, H, W) whose root mean square is above that of pictures, about 1/2, brought down to it, each by itself.
-fn within_range(x: &Tensor) -> candle_core::Result<Tensor> {
-    let rms = x.sqr()?.mean_keepdim((1, 2, 3))?.sqrt()?;
-    x.broadcast_div(&(rms * 2.0)?.maximum(1.0)?)
 }

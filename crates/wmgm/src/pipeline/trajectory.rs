@@ -1,4 +1,6 @@
-//! Which steps of a sampler a trajectory shows.
+//! Which steps of a sampler a trajectory shows, and noisy pictures as they can be shown.
+
+use candle_core::Tensor;
 
 /// The most steps that are shown, evenly spread if there are more.
 pub const COLUMNS: usize = 16;
@@ -8,6 +10,12 @@ pub(super) fn shows(step: usize, steps: usize) -> bool {
     // Step i is the first at or beyond k / COLUMNS of the way for some k.
     let column = |step: usize| step * COLUMNS / steps.max(1);
     steps <= COLUMNS || column(step) > column(step.saturating_sub(1))
+}
+
+/// Pictures (N, C, H, W) whose root mean square is above that of pictures, about 1/2, brought down to it, each by itself.
+pub(super) fn within_range(x: &Tensor) -> candle_core::Result<Tensor> {
+    let rms = x.sqr()?.mean_keepdim((1, 2, 3))?.sqrt()?;
+    x.broadcast_div(&(rms * 2.0)?.maximum(1.0)?)
 }
 
 #[cfg(test)]

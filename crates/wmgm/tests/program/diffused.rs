@@ -167,6 +167,20 @@ fn a_diffusion_on_pixels() {
     assert_eq!((one.passes, three.passes), (1, 3));
     assert_eq!(three.multiply_adds, 3 * one.multiply_adds);
 
+    // How they come about: noisy pictures, a frame for each step, ending at the very pictures.
+    let model = Model::open(&at.join("run/bundle"), &candle_core::Device::Cpu).unwrap();
+    let options = SampleOptions {
+        pictures: 0..3,
+        steps: Some(5),
+        ..SampleOptions::default()
+    };
+    let watch = |_| std::ops::ControlFlow::Continue(());
+    let rows = model.trajectory(&options, &watch).unwrap();
+    let pictures = model.sample(&options).unwrap();
+    for (row, picture) in rows.iter().zip(&pictures) {
+        assert!(row.len() == 5 && row.last() == Some(picture) && row[0] != row[3]);
+    }
+
     // Half the bytes, and a new beginning from it.
     ok(wmgm(at, ["bundle", "run", "--out", "small"]));
     ok(train(at, "again", &["--init", "small"]));

@@ -1,6 +1,6 @@
 //! `wmgm eval`: folders and models against pictures and statistics.
 
-use super::common::{fails, names, ok, tiny_bundle, wmgm, write_pictures, write_weights};
+use super::common::{fails, names, ok, stderr, tiny_bundle, wmgm, write_pictures, write_weights};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -154,7 +154,16 @@ fn features_statistics_and_what_does_not_fit() {
         at,
         &[&own[..], &["--save-stats", "kept.npz"]].concat(),
     ));
-    ok(eval(at, &against("kept.npz", "d.json")));
+    // The bands are a default that statistics cannot serve, and that is told.
+    let mut both = eval(
+        at,
+        &[&against("kept.npz", "d.json")[..], &["--features", "bands"]].concat(),
+    );
+    let told = stderr(&both.output().unwrap());
+    assert!(
+        told.contains("the wavelet bands are not compared"),
+        "{told}"
+    );
     let (npz, all) = (value("d.json", "Frechet"), value("b.json", "Frechet"));
     assert!((npz[0] - all[0]).abs() < 1e-9 && value("d.json", "").len() == 1);
     let before = names(at);
@@ -185,6 +194,10 @@ fn features_statistics_and_what_does_not_fit() {
             vec!["one network"],
         ),
         (vec!["--reference", "kept.npz"], vec!["one network"]),
+        (
+            vec!["--reference", "pictures", "--steps", "4"],
+            vec!["are for models"],
+        ),
         (vec!["--reference", "a.json"], vec!["a.json"]),
     ] {
         fails(eval(at, &[&bands[..], &args].concat()), &expected);

@@ -72,6 +72,19 @@ fn every_sampler_shows_every_step_and_batches_do_not_matter() {
         assert!(!made.contains(&one));
         made.push(one);
     }
+    // In bf16 as the pictures are.
+    draw(at, &["half.png", "--count", "2", "--dtype", "bf16"]);
+    let half = image::open(at.join("half.png")).unwrap().into_rgb8();
+    ok(wmgm(
+        at,
+        [
+            "sample", "--model", "bundle", "--files", "--count", "2", "--dtype", "bf16",
+        ],
+    ));
+    for row in 0..2 {
+        let file = at.join(format!("samples/{row:06}.png"));
+        assert!(tile(&half, row, 5) == image::open(file).unwrap().into_rgb8());
+    }
     // Many steps are shown in part.
     draw(at, &["many.png", "--count", "1", "--steps", "50"]);
     let sheet = image::open(at.join("many.png")).unwrap();
