@@ -121,7 +121,7 @@ impl CompareConfig {
         let text = std::str::from_utf8(&bytes).map_err(|e| bad(e.to_string()))?;
         let mut config: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         config.folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        config.fault().map_or(Ok(()), |reason| Err(bad(reason)))?;
+        config.checked().map_err(bad)?;
         config.plan()?;
         Ok(config)
     }
@@ -131,16 +131,10 @@ impl CompareConfig {
     /// # Errors
     /// The first field that is out of range.
     pub fn check(&self) -> Result<()> {
-        self.fault().map_or(Ok(()), |reason| {
-            Err(Error::Config {
-                path: "(configuration)".into(),
-                reason,
-            })
+        self.checked().map_err(|reason| Error::Config {
+            path: "(configuration)".into(),
+            reason,
         })
-    }
-
-    fn fault(&self) -> Option<String> {
-        self.checked().err()
     }
 
     fn checked(&self) -> std::result::Result<(), String> {
