@@ -73,7 +73,7 @@ pub fn run(arguments: &Fuzz) -> Result<()> {
         arguments.target,
     )?;
     let began = Instant::now();
-    let mut random = Random(arguments.seed | 1);
+    let mut random = Random(arguments.seed.wrapping_mul(2) | 1);
     let (mut count, mut again) = (0u64, 0u64);
     while began.elapsed() < Duration::from_secs(arguments.seconds) {
         let input = damaged(&corpus, &mut random);

@@ -14,6 +14,7 @@ pub struct Bytes(Arc<Kind>);
 enum Kind {
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
     Static(&'static [u8]),
 }
 
@@ -53,6 +54,7 @@ impl Deref for Bytes {
         match &*self.0 {
             Kind::Mapped(map) => map,
             Kind::Owned(bytes) => bytes,
+            Kind::Shared(bytes) => bytes,
             Kind::Static(bytes) => bytes,
         }
     }
@@ -61,6 +63,12 @@ impl Deref for Bytes {
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Kind::Owned(bytes)))
+    }
+}
+
+impl From<Arc<[u8]>> for Bytes {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(Arc::new(Kind::Shared(bytes)))
     }
 }
 

@@ -90,13 +90,16 @@ impl Error {
 }
 
 /// What is wrong with bytes whose file is not known here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Damaged, cut off, hostile, or of another kind.
+    #[error("{0}")]
     Bad(String),
     /// Asks for more than tensors need: the name of what.
+    #[error("the pickle wants {0}; nothing was run")]
     Refused(String),
     /// A tensor, by its name, and what is wrong with it, to be read after the name.
+    #[error("tensor {0}{1}")]
     Tensor(String, String),
 }
 

@@ -216,6 +216,43 @@ fn pickles_that_claim_and_nest_too_much() {
         })
     };
     refused_entry(tower, "by too many ways");
+    // The same where an old file has its version.
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    let version = tower(Pickle::default()).end();
+    refused(
+        "f.pt",
+        [&magic[..], &version].concat(),
+        "the file's version is a list",
+    );
+    // Each of many dictionaries holds the one before; the root holds them all, the deepest last, so that each is finished
+    // when the next is.
+    let refer = |code: u8, i: u32| [&[code][..], &i.to_le_bytes()].concat();
+    let chain = |p: Pickle| {
+        let p = (0..50_000u32).fold(p, |p, i| {
+            let p = p.raw(b"}");
+            let p = match i.checked_sub(1) {
+                Some(before) => p.text("").raw(&refer(b'j', before)).raw(b"s"),
+                None => p,
+            };
+            p.raw(&refer(b'r', i)).raw(b"0")
+        });
+        (0..50_000u32).fold(p.raw(b"}"), |p, i| {
+            p.text("").raw(&refer(b'j', i)).raw(b"s")
+        })
+    };
+    refused_entry(chain, "deeper than 64");
+    // One text, made into bytes again and again.
+    let encoded = |p: Pickle| {
+        let p = p.text(&"x".repeat(1 << 20)).raw(b"q\x010](");
+        let p = (0..3000).fold(p, |p, _| {
+            p.global("_codecs.encode")
+                .raw(b"h\x01")
+                .text("latin1")
+                .raw(b"\x86R")
+        });
+        p.raw(b"e")
+    };
+    refused_entry(encoded, "make more bytes than it has");
     // One long list, made into a dictionary again and again.
     let copies = |p: Pickle| {
         let pairs = (0..20_000).fold(p.raw(b"]("), |p, _| p.text("k").raw(b"N\x86"));
@@ -558,6 +595,7 @@ proptest! {
         let began = Instant::now();
         let _ = read_all(file, bytes);
         prop_assert!(began.elapsed() < Duration::from_secs(1));
+        little_memory();
     }
 
     /// Pickles of valid instructions in any order.
@@ -570,9 +608,12 @@ proptest! {
             b"Q".to_vec(), b"l".to_vec(), b"d".to_vec(), b"X\x01\0\0\0k".to_vec(), b"X\x01\0\0\x000".to_vec(),
             b"X\x07\0\0\0storage".to_vec(), b"ctorch\nFloatStorage\n".to_vec(), b"ccollections\nOrderedDict\n".to_vec(),
             b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(), b"cnumpy\ndtype\n".to_vec(), b"ctorch\nSize\n".to_vec(),
+            b"C\x04abcd".to_vec(), b"X\x06\0\0\0latin1".to_vec(), b"c_codecs\nencode\n".to_vec(),
+            b"cnumpy\nndarray\n".to_vec(), b"cnumpy.core.multiarray\n_reconstruct\n".to_vec(), b"K\x00\x85".to_vec(),
         ]), 0..60),
     ) {
         let pickle = steps.into_iter().fold(Pickle::default(), |p, step| p.raw(&step)).end();
         let _ = read_all("f.pth", torch(&pickle, &[0; 16]));
+        little_memory();
     }
 }

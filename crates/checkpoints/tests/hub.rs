@@ -409,6 +409,52 @@ fn a_known_hash_must_be_the_hubs() {
     with(sha256(model.weights())).unwrap();
 }
 
+/// The hub names small files by git's hash: a SHA-256 that is known is looked for all the same, also of what is there.
+#[test]
+fn a_known_hash_counts_whatever_the_hub_says() {
+    let model = Repo::new();
+    let store = model.store(faithful);
+    let hub = model.hub(&store, faithful);
+    let cache = tempfile::tempdir().unwrap();
+    let client = Hub::new(config(&hub, cache.path())).unwrap();
+    let with = |sha256: &str| {
+        let known = Known {
+            name: "config.json".into(),
+            sha256: sha256.into(),
+        };
+        client.fetch(&repo(), &["config.json".into()], &[known], &())
+    };
+    let wrong = "0".repeat(64);
+    let error = with(&wrong).unwrap_err().to_string();
+    assert!(
+        error.contains("SHA-256") && error.contains(&wrong),
+        "{error}"
+    );
+    assert!(client.cached(&repo()).is_none());
+    // Without a hash it comes, and is wrong afterwards, too.
+    let names = ["config.json".to_owned()];
+    let there = client.fetch(&repo(), &names, &[], &()).unwrap();
+    let right = sha256(&fs::read(there.folder.join("config.json")).unwrap());
+    with(&right).unwrap();
+    assert!(with(&wrong).unwrap_err().to_string().contains("SHA-256"));
+}
+
+/// A server that breaks off and then refuses the rest is no endless way.
+#[test]
+fn refused_ranges_are_retried_so_often_and_no_more() {
+    let model = Repo::new();
+    let store = model.store(|request, reply| match request.from() {
+        Some(from) if from > 0 => Reply::status(416),
+        _ => Reply {
+            cut: Some(1000),
+            ..reply
+        },
+    });
+    let hub = model.hub(&store, faithful);
+    let cache = tempfile::tempdir().unwrap();
+    refused(&hub, cache.path(), &[WEIGHTS]);
+}
+
 #[test]
 fn busy_hubs_are_left_alone_for_as_long_as_they_ask() {
     let model = Repo::new();

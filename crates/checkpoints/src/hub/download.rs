@@ -20,9 +20,48 @@ pub(super) struct Expected {
     pub(super) name: String,
     pub(super) size: u64,
     pub(super) etag: String,
+    /// Where it is known from elsewhere.
+    pub(super) sha256: Option<String>,
 }
 
-/// The hash of what is there so far.
+impl Expected {
+    /// Whether a file that is there has the hash that is known; one whose name is that hash was checked when it came.
+    pub(super) fn check(&self, blob: &Path, progress: &dyn Progress) -> Result<()> {
+        let Some(want) = self.sha256.as_ref().filter(|hash| **hash != self.etag) else {
+            return Ok(());
+        };
+        let io = |op| HubError::io(op, blob);
+        let mut file = File::open(blob).map_err(io("open"))?;
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
+        loop {
+            if progress.stop() {
+                return Err(HubError::Cancelled);
+            }
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => hash.update(buffer.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(io("read")(e)),
+            }
+        }
+        let got = hex(&hash.finalize());
+        match got == *want {
+            true => Ok(()),
+            false => Err(HubError::Wrong {
+                file: self.name.clone(),
+                what: "SHA-256",
+                got,
+                want: want.clone(),
+            }),
+        }
+    }
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The hash of what is there so far, by the file's name at the hub.
 enum Hasher {
     Sha256(Sha256),
     Git(Sha1),
@@ -48,7 +87,6 @@ impl Hasher {
 
     /// What it is called and what it is; nothing where there is nothing to compare.
     fn finish(self) -> Option<(&'static str, String)> {
-        let hex = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect();
         match self {
             Self::Sha256(hash) => Some(("SHA-256", hex(&hash.finalize()))),
             Self::Git(hash) => Some(("git hash", hex(&hash.finalize()))),
@@ -132,7 +170,10 @@ impl<'a> Partial<'a> {
         let (name, size) = (&self.expected.name, self.expected.size);
         match answer.status().as_u16() {
             // Nothing is left to come: the file is whole, or not the one that began here.
-            416 if self.done > 0 => return Ok(self.restart()?),
+            416 if self.done > 0 => {
+                self.restart()?;
+                return Err(passing(name, 0, "the range was refused"));
+            }
             416 => return Err(passing(name, 0, "no range was asked for and yet refused")),
             206 => {
                 let range = http::text(answer.headers(), "content-range").unwrap_or_default();
@@ -242,6 +283,10 @@ impl<'a> Partial<'a> {
             }
             self.discard();
             return Err(self.wrong(what, got));
+        }
+        if let Err(error) = self.expected.check(&self.path, &()) {
+            self.discard();
+            return Err(error);
         }
         self.file
             .sync_all()

@@ -3,6 +3,7 @@
 use super::error::{HubError, Result};
 use super::http::{self, Failure, Http, Purpose, Tried};
 use super::repo::{RepoId, encoded, is_commit, is_hex, is_plain_path};
+use crate::names::some_of;
 use serde::Deserialize;
 
 /// The longest listing.
@@ -166,20 +167,9 @@ impl Listing {
             found.ok_or_else(|| HubError::File {
                 repo: repo.to_string(),
                 file: name.clone(),
-                known: some(self.files.iter().map(|f| f.name.as_str())),
+                known: some_of(self.files.iter().map(|f| f.name.as_str())),
             })
         };
         names.iter().map(find).collect()
-    }
-}
-
-/// Some of the names, for messages.
-pub(super) fn some<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const MOST: usize = 12;
-    let names: Vec<&str> = names.collect();
-    let shown = names.get(..MOST).unwrap_or(&names).join(", ");
-    match names.len().saturating_sub(MOST) {
-        0 => shown,
-        more => format!("{shown} and {more} others"),
     }
 }

@@ -104,9 +104,9 @@ impl Hub {
     }
 
     /// Downloads the files of a model that the cache has not: those of these names, or if there are none those that
-    /// [`select`] picks. A file that `known` tells the hash of must have it.
+    /// [`select`] picks. A file that `known` tells the hash of must have it, whatever the hub says.
     ///
-    /// With HF_HUB_OFFLINE it takes what the cache has.
+    /// With HF_HUB_OFFLINE it takes what the cache has, as it is.
     ///
     /// # Errors
     /// What [`HubError`] tells. Files that were whole before stay.
@@ -129,7 +129,7 @@ impl Hub {
             return Err(HubError::File {
                 repo: repo.to_string(),
                 file: "of weights".into(),
-                known: listing::some(listing.files.iter().map(|f| f.name.as_str())),
+                known: crate::names::some_of(listing.files.iter().map(|f| f.name.as_str())),
             });
         }
         let files = listing.named(&names, repo)?;
@@ -207,11 +207,13 @@ impl Hub {
             name: name.into(),
             size,
             etag,
+            sha256: known.map(|known| known.sha256.clone()),
         };
         let _lock = cache.lock(&expected.etag, name, progress)?;
         let blob = cache.blob(&expected.etag);
         let there = std::fs::metadata(&blob).is_ok_and(|meta| meta.is_file() && meta.len() == size);
         if there {
+            expected.check(&blob, progress)?;
             progress.event(Event::Cached { file: name });
         } else {
             self.download(repo, cache, &url, &expected, progress)?;

@@ -78,6 +78,8 @@ pub(super) fn call(function: Global, arguments: &[Id], arena: &mut Arena) -> Out
                 Node::Leaf(Value::Str(text)),
                 Node::Leaf(Value::Str(encoding)),
             ] if matches!(&**encoding, "latin1" | "latin-1") => {
+                let text = text.clone();
+                arena.charge(text.len())?;
                 let bytes = text
                     .chars()
                     .map(u8::try_from)
@@ -187,7 +189,7 @@ fn numpy_array(state: &[Id], arena: &Arena) -> Outcome<Node> {
             contiguous_strides(&turned).into_iter().rev().collect()
         }
     };
-    let storage = Storage::of_bytes("an array", bytes.to_vec().into());
+    let storage = Storage::of_bytes("an array", bytes.clone().into());
     let tensor = StoredTensor::new(dtype, shape, strides, 0, Arc::new(storage))
         .map_err(|e| format!("a numpy array: {e}"))?;
     Ok(Node::Leaf(Value::Tensor(Arc::new(tensor))))

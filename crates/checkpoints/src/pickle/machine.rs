@@ -59,13 +59,32 @@ impl Node {
 }
 
 /// The nodes.
-#[derive(Default)]
 pub(super) struct Arena {
     nodes: Vec<Node>,
     items: usize,
+    /// Bytes that calls may still make of others.
+    left: usize,
 }
 
 impl Arena {
+    /// For a pickle of so many bytes, whose calls make no more of them than it has.
+    fn new(bytes: usize) -> Self {
+        Self {
+            nodes: Vec::new(),
+            items: 0,
+            left: bytes,
+        }
+    }
+
+    /// Counts bytes that a call makes, before they are made.
+    pub(super) fn charge(&mut self, bytes: usize) -> Outcome<()> {
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or("the pickle's calls make more bytes than it has")?;
+        Ok(())
+    }
+
     pub(super) fn add(&mut self, node: Node) -> Outcome<Id> {
         if self.nodes.len() >= MAX_NODES {
             return Err(format!("the pickle builds more than {MAX_NODES} values").into());
@@ -123,7 +142,7 @@ impl<'a, 'b> Machine<'a, 'b> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            arena: Arena::default(),
+            arena: Arena::new(bytes.len().min(most)),
             storages,
         }
     }
@@ -142,7 +161,7 @@ impl<'a, 'b> Machine<'a, 'b> {
             })?;
         }
         let root = self.pop()?;
-        let value = Freeze {
+        let (value, _) = Freeze {
             done: vec![None; self.arena.nodes.len()],
             open: vec![false; self.arena.nodes.len()],
             arena: &self.arena,
@@ -539,28 +558,32 @@ fn pairs(items: &[Id]) -> Outcome<Vec<(Id, Id)>> {
 /// Turns nodes into values, each once however often it is referred to.
 struct Freeze<'a> {
     arena: &'a Arena,
-    done: Vec<Option<Value>>,
+    /// With how deep they nest, since a value may be referred to from anywhere.
+    done: Vec<Option<(Value, usize)>>,
     open: Vec<bool>,
 }
 
 impl Freeze<'_> {
-    fn value(&mut self, id: Id, depth: usize) -> Outcome<Value> {
+    /// The value of a node `depth` levels below the root, and how many levels lie below it.
+    fn value(&mut self, id: Id, depth: usize) -> Outcome<(Value, usize)> {
         let at = id as usize;
-        if let Some(Some(value)) = self.done.get(at) {
-            return Ok(value.clone());
-        }
-        if depth > MAX_DEPTH {
+        let known = self.done.get(at).cloned().flatten();
+        let below = known.as_ref().map_or(0, |(_, below)| *below);
+        if depth + below > MAX_DEPTH {
             return Err(format!("the pickle nests its values deeper than {MAX_DEPTH}").into());
+        }
+        if let Some(known) = known {
+            return Ok(known);
         }
         match self.open.get_mut(at) {
             Some(open) if !*open => *open = true,
             _ => return Err("the pickle has a value that holds itself".into()),
         }
-        let arena = self.arena;
+        let (arena, mut below) = (self.arena, 0);
         let value = match arena.get(id)? {
             Node::Leaf(value) => value.clone(),
-            Node::Tuple(items) => Value::Tuple(self.values(items, depth)?),
-            Node::List(items) => Value::List(self.values(items, depth)?),
+            Node::Tuple(items) => Value::Tuple(self.values(items, depth, &mut below)?),
+            Node::List(items) => Value::List(self.values(items, depth, &mut below)?),
             Node::Dict(items) => {
                 let mut dict = Dict::default();
                 for &(key, value) in items {
@@ -575,7 +598,9 @@ impl Freeze<'_> {
                             .into());
                         }
                     };
-                    dict.insert(key, self.value(value, depth + 1)?);
+                    let (value, under) = self.value(value, depth + 1)?;
+                    below = below.max(under + 1);
+                    dict.insert(key, value);
                 }
                 Value::Dict(Arc::new(dict))
             }
@@ -585,15 +610,18 @@ impl Freeze<'_> {
             }
         };
         if let Some(done) = self.done.get_mut(at) {
-            *done = Some(value.clone());
+            *done = Some((value.clone(), below));
         }
-        Ok(value)
+        Ok((value, below))
     }
 
-    fn values(&mut self, items: &[Id], depth: usize) -> Outcome<Arc<[Value]>> {
-        items
-            .iter()
-            .map(|&item| self.value(item, depth + 1))
-            .collect()
+    /// The items of a node `depth` levels below the root; `below` becomes what lies below it, if that was less.
+    fn values(&mut self, items: &[Id], depth: usize, below: &mut usize) -> Outcome<Arc<[Value]>> {
+        let item = |&item: &Id| {
+            let (value, under) = self.value(item, depth + 1)?;
+            *below = (*below).max(under + 1);
+            Ok(value)
+        };
+        items.iter().map(item).collect()
     }
 }

@@ -35,7 +35,11 @@ pub(super) fn read(file: &Bytes) -> Result<Value, Fault> {
     match next(file)? {
         Value::Int(VERSION) => {}
         other => {
-            return Err(format!("the file's version is {other:?}; {VERSION} is read").into());
+            let what = match other {
+                Value::Int(version) => version.to_string(),
+                other => other.kind().to_owned(),
+            };
+            return Err(format!("the file's version is {what}; {VERSION} is read").into());
         }
     }
     let system = next(file)?;
