@@ -150,6 +150,9 @@ fn geometry(x: &Shape, w: &Shape, b: Option<&Shape>, cfg: Conv2dConfig) -> Resul
     {
         bail!("conv2d: the bias has shape {b:?}, the weight {w:?} needs ({co},)")
     }
+    if [*ci, *h, *width, *co].contains(&0) {
+        bail!("conv2d: x {x:?} and w {w:?}: there must be channels and pixels")
+    }
     if h + 2 * padding < *kh || width + 2 * padding < *kw || kh * kw == 0 {
         bail!(
             "conv2d: the kernel {kh}x{kw} is larger than the picture {h}x{width} with padding {padding}"

@@ -304,8 +304,9 @@ impl Op {
         let (px, width) = (geo.pixels, geo.width());
         let mut dx = scratch(x.len());
         // Per picture and channel; summed over pictures afterwards if the parameters are shared.
-        let mut dscale = scratch(geo.n * geo.c);
-        let mut dshift = scratch(geo.n * geo.c);
+        // Pictures without pixels leave them as they are.
+        let mut dscale = vec![0f32; geo.n * geo.c];
+        let mut dshift = dscale.clone();
         let (ds, dh) = (SharedMut::new(&mut dscale), SharedMut::new(&mut dshift));
         dx.par_chunks_mut((width * px).max(1))
             .enumerate()

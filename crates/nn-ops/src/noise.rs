@@ -4,6 +4,9 @@
 //! `stream` says what the noise is for, `step` counts inside a sampler or a training run. So picture i of a seed is
 //! the same alone, in a batch, in a shard and at any thread count. The generator is Philox4x32-10 (Salmon et al.
 //! 2011, "Parallel random numbers: as easy as 1, 2, 3").
+//!
+//! Every function here takes an `index` below 2^48 and a `stream` below 2^16; larger ones are addresses of others, and their
+//! noise is that of those.
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;

@@ -19,7 +19,7 @@ pub enum Isa {
 /// The best instruction set of this processor.
 ///
 /// `NN_OPS_ISA=portable|avx2|avx512` lowers the choice, for tests and comparisons; it never raises it above what
-/// the processor has.
+/// the processor has. The crate `wavelet` has a variable of its own, WAVELET_ISA: pictures of one set need both.
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| {

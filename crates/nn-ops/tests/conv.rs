@@ -247,3 +247,26 @@ fn shapes_that_do_not_fit_are_named() {
     let b = wave(&[7], 0.0);
     assert!(conv2d(&x, &w, Some(&b), Conv2dConfig::same(3)).is_err());
 }
+
+/// Without channels or pixels there is nothing to compute: an error, not the memory that nobody wrote.
+#[test]
+fn nothing_is_refused() {
+    for (x, w, groups) in [
+        ([1, 2, 0, 4], [2, 1, 1, 1], 2),
+        ([1, 2, 4, 0], [3, 2, 3, 3], 1),
+        ([1, 0, 4, 4], [3, 0, 3, 3], 1),
+        ([1, 2, 4, 4], [0, 2, 3, 3], 1),
+    ] {
+        let cfg = Conv2dConfig {
+            padding: 1,
+            groups,
+            ..Conv2dConfig::default()
+        };
+        let error = conv2d(&wave(&x, 0.1), &wave(&w, 0.2), None, cfg).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("channels and pixels"),
+            "{x:?} {w:?}: {error}"
+        );
+    }
+}

@@ -34,6 +34,19 @@ fn elementary(
     }
 }
 
+#[test]
+fn pictures_without_pixels_have_no_gradients_of_parameters() {
+    let x = Tensor::zeros((2, 4, 0, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let [scale, shift] = [0.3, 0.7].map(|seed| Var::from_tensor(&wave(&[4], seed)).unwrap());
+    let y = group_norm(&x, &scale, &shift, 2, 1e-5, Activation::Silu).unwrap();
+    let grads = y.sum_all().unwrap().backward().unwrap();
+    for var in [&scale, &shift] {
+        if let Some(grad) = grads.get(var) {
+            assert_eq!(grad.to_vec1::<f32>().unwrap(), [0.0; 4]);
+        }
+    }
+}
+
 fn close(name: &str, a: &Tensor, b: &Tensor) {
     let (a, b) = (
         a.flatten_all().unwrap().to_vec1::<f32>().unwrap(),

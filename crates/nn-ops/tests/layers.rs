@@ -84,6 +84,11 @@ fn batches_far_from_zero_keep_their_variance() {
     assert_eq!(batch.count, 4 * 63);
     let power = values(&y.sqr().unwrap().mean_all().unwrap())[0];
     assert!((power - 1.0).abs() < 1e-3, "{power}");
+    // The exact path is no less exact.
+    let zero = one.zeros_like().unwrap();
+    let exact = || batch_norm_train(&x, &one, &zero, 1e-5).unwrap().0;
+    let exact = nn_ops::path::with(nn_ops::path::Path::Exact, exact);
+    assert_eq!(bits(&exact), bits(&y));
 }
 
 #[test]

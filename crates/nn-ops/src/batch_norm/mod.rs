@@ -6,7 +6,7 @@ mod op;
 
 pub use layer::{BatchNorm, BatchNormConfig};
 
-use crate::path::{self, Path};
+use crate::path;
 use crate::storage::with_slice;
 use candle_core::{DType, Result, Shape, Tensor, bail};
 use op::Op;
@@ -149,10 +149,7 @@ fn parameters(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
 }
 
 fn fast(tensors: &[&Tensor]) -> bool {
-    path::current() == Path::Fast
-        && tensors
-            .iter()
-            .all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+    tensors.iter().all(|t| path::cpu_kernels(t))
 }
 
 /// candle's operators, through which the gradients find their way.

@@ -86,7 +86,7 @@ impl<'a> View<'a> {
         // SAFETY: the caller's promise.
         unsafe {
             self.data
-                .slice(self.planes.at(n, block), self.planes.plane())
+                .read(self.planes.at(n, block), self.planes.plane())
         }
     }
 

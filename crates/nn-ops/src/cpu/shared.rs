@@ -10,7 +10,7 @@ pub(crate) struct SharedMut<'a, T> {
     life: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: access goes through `slice`, whose caller promises disjoint ranges.
+// SAFETY: access goes through `slice`, whose caller promises disjoint ranges, and `read`, whose caller that nobody writes.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
@@ -33,6 +33,16 @@ impl<'a, T> SharedMut<'a, T> {
         assert!(start.checked_add(len).is_some_and(|end| end <= self.len));
         // SAFETY: in bounds by the assert; disjointness is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
+    }
+
+    /// The part `start..start + len`, which others may read, too.
+    ///
+    /// # Safety
+    /// Nobody may write it meanwhile.
+    pub(crate) unsafe fn read(&self, start: usize, len: usize) -> &'a [T] {
+        assert!(start.checked_add(len).is_some_and(|end| end <= self.len));
+        // SAFETY: in bounds by the assert; that it is not written is the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.ptr.add(start), len) }
     }
 
     /// A pointer to `start`, from which `reach` floats lie within the buffer.

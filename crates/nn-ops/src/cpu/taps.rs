@@ -307,7 +307,7 @@ unsafe fn task_with<V: Lanes>(
     for piece in pieces {
         for (n, oy, ox, len) in piece.runs() {
             // SAFETY: nobody writes them, by the caller's promise.
-            let blocks = unsafe { x.data.slice(from.at(n, 0), inputs * plane) };
+            let blocks = unsafe { x.data.read(from.at(n, 0), inputs * plane) };
             let line = (oy * s.stride + from.before) * from.pw + from.before;
             for x in ox..ox + len {
                 windows.push(blocks.as_ptr().wrapping_add((line + x * s.stride) * BLOCK));

@@ -13,7 +13,8 @@ pub(crate) enum Isa {
     Avx512,
 }
 
-/// The best set of this processor. `WAVELET_ISA=portable|avx2|avx512` lowers the choice, for comparisons.
+/// The best set of this processor. `WAVELET_ISA=portable|avx2|avx512` lowers the choice, for comparisons;
+/// the crate `nn-ops` has NN_OPS_ISA.
 pub(crate) fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| {
