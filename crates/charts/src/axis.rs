@@ -75,7 +75,14 @@ impl Axis {
                 let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
                     (l.min(v), h.max(v))
                 });
-                let air = 0.04 * (high - low).max(0.1);
+                // One value alone has a tenth of a decade about it, or a tenth of itself.
+                let least = match (self.logarithmic, high > low) {
+                    (true, _) => 0.1,
+                    (false, true) => 0.0,
+                    (false, false) if high == 0.0 => 1.0,
+                    (false, false) => 0.1 * high.abs(),
+                };
+                let air = 0.04 * (high - low).max(least);
                 low - air..high + air
             }
         };
@@ -136,7 +143,15 @@ impl ValueFormatter<f64> for Scale {
             true => 10f64.powf(*place),
             false => *place,
         };
-        if v == 0.0 || (0.01..1e5).contains(&v.abs()) {
+        // What lies between two labels of a narrow axis is more than its label tells.
+        let span = match self.logarithmic {
+            true => f64::INFINITY,
+            false => self.range.end - self.range.start,
+        };
+        if span < 0.01 * v.abs().min(1e5) && v != 0.0 {
+            let places = (2.0 - span.log10()).ceil().clamp(0.0, 15.0) as usize;
+            format!("{v:.places$}")
+        } else if v == 0.0 || (0.01..1e5).contains(&v.abs()) {
             format!("{}", (v * 1e3).round() / 1e3)
         } else {
             format!("{v:.1e}").replace(".0e", "e")
@@ -177,6 +192,26 @@ mod tests {
             assert!(scale.key_points(10).len() > 2);
         }
         assert!(Axis::log("").scale(std::iter::empty()).is_none());
+        // Values fill a linear axis however small or near to each other they are.
+        for (low, high) in [(0.0, 1e-4), (1.0, 1.0001), (-3e15, 2e15)] {
+            let scale = Axis::linear("").scale([low, high].into_iter()).unwrap();
+            let width = scale.range.end - scale.range.start;
+            assert!((1.0..1.1).contains(&(width / (high - low))), "{low} {high}");
+            let labels: Vec<String> = scale
+                .key_points(5)
+                .iter()
+                .map(|v| scale.format_ext(v))
+                .collect();
+            let distinct: std::collections::BTreeSet<&String> = labels.iter().collect();
+            assert!(
+                labels.len() > 2 && distinct.len() == labels.len(),
+                "{labels:?}"
+            );
+        }
+        for value in [0.0, 1e-9, -5.0, 1e15] {
+            let scale = Axis::linear("").scale([value].into_iter()).unwrap();
+            assert!(scale.range.contains(&value), "{value}");
+        }
         // One value alone has a scale, too.
         let scale = Axis::log("").scale([2.0].into_iter()).unwrap();
         assert!(!scale.key_points(10).is_empty());
