@@ -236,6 +236,14 @@ fn pair(
     if let Some(name) = &arguments.name {
         config.name.clone_from(name);
     }
+    for (field, given) in [
+        (&mut config.licence, &arguments.licence),
+        (&mut config.attribution, &arguments.attribution),
+    ] {
+        if !given.is_empty() {
+            field.clone_from(given);
+        }
+    }
     let (score, generator) = (low.tensors()?, imported.tensors()?);
     Ok(write_pair(
         &arguments.out,
