@@ -165,6 +165,17 @@ pub fn run(arguments: &ExportWeights) -> Result<()> {
     crate::fetch::say(&made)
 }
 
+impl ExportWeights {
+    /// Licence and attribution, where they are given.
+    fn license(&self, licence: &mut String, attribution: &mut String) {
+        for (field, given) in [(licence, &self.licence), (attribution, &self.attribution)] {
+            if !given.is_empty() {
+                field.clone_from(given);
+            }
+        }
+    }
+}
+
 /// Name, provenance and licence, where the user tells them or the input has none.
 fn name(imported: &mut Imported, arguments: &ExportWeights) {
     let input = &arguments.input;
@@ -199,14 +210,7 @@ fn name(imported: &mut Imported, arguments: &ExportWeights) {
     if provenance.is_empty() {
         *provenance = format!("exported from {file}");
     }
-    for (field, given) in [
-        (licence, &arguments.licence),
-        (attribution, &arguments.attribution),
-    ] {
-        if !given.is_empty() {
-            field.clone_from(given);
-        }
-    }
+    arguments.license(licence, attribution);
 }
 
 /// The official generator with a diffusion of low bands.
@@ -236,14 +240,7 @@ fn pair(
     if let Some(name) = &arguments.name {
         config.name.clone_from(name);
     }
-    for (field, given) in [
-        (&mut config.licence, &arguments.licence),
-        (&mut config.attribution, &arguments.attribution),
-    ] {
-        if !given.is_empty() {
-            field.clone_from(given);
-        }
-    }
+    arguments.license(&mut config.licence, &mut config.attribution);
     let (score, generator) = (low.tensors()?, imported.tensors()?);
     Ok(write_pair(
         &arguments.out,

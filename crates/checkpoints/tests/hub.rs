@@ -389,6 +389,19 @@ fn what_an_earlier_run_left_wrong_is_begun_anew() {
     }
 }
 
+fn fetch_known(
+    client: &Hub,
+    names: &[String],
+    name: &str,
+    sha256: &str,
+) -> Result<Snapshot, HubError> {
+    let known = Known {
+        name: name.into(),
+        sha256: sha256.into(),
+    };
+    client.fetch(&repo(), names, &[known], &())
+}
+
 #[test]
 fn a_known_hash_must_be_the_hubs() {
     let model = Repo::new();
@@ -396,17 +409,11 @@ fn a_known_hash_must_be_the_hubs() {
     let hub = model.hub(&store, faithful);
     let cache = tempfile::tempdir().unwrap();
     let client = Hub::new(config(&hub, cache.path())).unwrap();
-    let with = |sha256: String| {
-        let known = Known {
-            name: WEIGHTS.into(),
-            sha256,
-        };
-        client.fetch(&repo(), &[], &[known], &())
-    };
-    let error = with("0".repeat(64)).unwrap_err().to_string();
+    let with = |sha256: &str| fetch_known(&client, &[], WEIGHTS, sha256);
+    let error = with(&"0".repeat(64)).unwrap_err().to_string();
     assert!(error.contains("SHA-256 at the hub"), "{error}");
     assert!(store.requests().is_empty());
-    with(sha256(model.weights())).unwrap();
+    with(&sha256(model.weights())).unwrap();
 }
 
 /// The hub names small files by git's hash: a SHA-256 that is known is looked for all the same, also of what is there.
@@ -417,13 +424,8 @@ fn a_known_hash_counts_whatever_the_hub_says() {
     let hub = model.hub(&store, faithful);
     let cache = tempfile::tempdir().unwrap();
     let client = Hub::new(config(&hub, cache.path())).unwrap();
-    let with = |sha256: &str| {
-        let known = Known {
-            name: "config.json".into(),
-            sha256: sha256.into(),
-        };
-        client.fetch(&repo(), &["config.json".into()], &[known], &())
-    };
+    let names = ["config.json".to_owned()];
+    let with = |sha256: &str| fetch_known(&client, &names, "config.json", sha256);
     let wrong = "0".repeat(64);
     let error = with(&wrong).unwrap_err().to_string();
     assert!(
@@ -432,7 +434,6 @@ fn a_known_hash_counts_whatever_the_hub_says() {
     );
     assert!(client.cached(&repo()).is_none());
     // Without a hash it comes, and is wrong afterwards, too.
-    let names = ["config.json".to_owned()];
     let there = client.fetch(&repo(), &names, &[], &()).unwrap();
     let right = sha256(&fs::read(there.folder.join("config.json")).unwrap());
     with(&right).unwrap();

@@ -26,72 +26,94 @@ pub(super) struct Expected {
 
 impl Expected {
     /// Whether a file that is there has the hash that is known; one whose name is that hash was checked when it came.
-    pub(super) fn check(&self, blob: &Path, progress: &dyn Progress) -> Result<()> {
-        let Some(want) = self.sha256.as_ref().filter(|hash| **hash != self.etag) else {
+    pub(super) fn check(&self, blob: &Path) -> Result<()> {
+        let mut hasher = Hasher::known(self);
+        if hasher.sha256.is_none() {
             return Ok(());
-        };
-        let io = |op| HubError::io(op, blob);
-        let mut file = File::open(blob).map_err(io("open"))?;
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
-        loop {
-            if progress.stop() {
-                return Err(HubError::Cancelled);
-            }
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => hash.update(buffer.get(..n).unwrap_or_default()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(io("read")(e)),
-            }
         }
-        let got = hex(&hash.finalize());
-        match got == *want {
-            true => Ok(()),
-            false => Err(HubError::Wrong {
-                file: self.name.clone(),
-                what: "SHA-256",
-                got,
-                want: want.clone(),
-            }),
+        let mut file = File::open(blob).map_err(HubError::io("open", blob))?;
+        read_through(&mut file, blob, |bytes| hasher.update(bytes))?;
+        match hasher.mismatch() {
+            None => Ok(()),
+            Some((what, got, want)) => Err(self.wrong(what, got, want)),
+        }
+    }
+
+    fn wrong(&self, what: &'static str, got: String, want: String) -> HubError {
+        HubError::Wrong {
+            file: self.name.clone(),
+            what,
+            got,
+            want,
         }
     }
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
+/// Shows all that is left of a file to `each`, piece by piece.
+fn read_through(file: &mut File, path: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => each(buffer.get(..n).unwrap_or_default()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(HubError::io("read", path)(e)),
+        }
+    }
 }
 
-/// The hash of what is there so far, by the file's name at the hub.
-enum Hasher {
-    Sha256(Sha256),
-    Git(Sha1),
-    None,
+/// The hashes of what is there so far, each with what it is to be.
+#[derive(Default)]
+struct Hasher {
+    sha256: Option<(Sha256, String)>,
+    git: Option<(Sha1, String)>,
 }
 
 impl Hasher {
+    /// The hash that the file's name at the hub is, and the one that is known from elsewhere; where both are SHA-256 they are
+    /// one.
     fn new(expected: &Expected) -> Self {
-        match kind(&expected.etag) {
-            Kind::Sha256 => Self::Sha256(Sha256::new()),
-            Kind::Git => Self::Git(Sha1::new_with_prefix(format!("blob {}\0", expected.size))),
-            Kind::Unknown => Self::None,
+        let mut hasher = Self::known(expected);
+        let etag = expected.etag.clone();
+        match kind(&etag) {
+            Kind::Sha256 => hasher.sha256 = Some((Sha256::new(), etag)),
+            Kind::Git => {
+                let begun = Sha1::new_with_prefix(format!("blob {}\0", expected.size));
+                hasher.git = Some((begun, etag));
+            }
+            Kind::Unknown => {}
+        }
+        hasher
+    }
+
+    /// The hash that is known from elsewhere and is not the name, alone.
+    fn known(expected: &Expected) -> Self {
+        let known = expected.sha256.clone().filter(|h| *h != expected.etag);
+        Self {
+            sha256: known.map(|want| (Sha256::new(), want)),
+            git: None,
         }
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hash) => hash.update(bytes),
-            Self::Git(hash) => hash.update(bytes),
-            Self::None => {}
+        if let Some((hash, _)) = &mut self.sha256 {
+            hash.update(bytes);
+        }
+        if let Some((hash, _)) = &mut self.git {
+            hash.update(bytes);
         }
     }
 
-    /// What it is called and what it is; nothing where there is nothing to compare.
-    fn finish(self) -> Option<(&'static str, String)> {
-        match self {
-            Self::Sha256(hash) => Some(("SHA-256", hex(&hash.finalize()))),
-            Self::Git(hash) => Some(("git hash", hex(&hash.finalize()))),
-            Self::None => None,
-        }
+    /// The first that is not what it is to be: what it is called, what it is, and what it should be.
+    fn mismatch(self) -> Option<(&'static str, String, String)> {
+        let hex = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = (self.sha256).map(|(hash, want)| ("SHA-256", hex(&hash.finalize()), want));
+        let git = (self.git).map(|(hash, want)| ("git hash", hex(&hash.finalize()), want));
+        let found: [Option<(_, String, _)>; 2] = [sha256, git];
+        found
+            .into_iter()
+            .flatten()
+            .find(|(_, got, want)| got != want)
     }
 }
 
@@ -130,18 +152,13 @@ impl<'a> Partial<'a> {
             partial.restart()?;
             return Ok(partial);
         }
-        let mut buffer = vec![0; CHUNK];
-        while partial.done < length {
-            match partial.file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    partial.hasher.update(buffer.get(..n).unwrap_or_default());
-                    partial.done += n as u64;
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(io("read")(e)),
-            }
-        }
+        let Self {
+            file, hasher, done, ..
+        } = &mut partial;
+        read_through(file, &path, |bytes| {
+            hasher.update(bytes);
+            *done += bytes.len() as u64;
+        })?;
         partial.resumed = partial.done > 0;
         Ok(partial)
     }
@@ -208,9 +225,11 @@ impl<'a> Partial<'a> {
             let bytes = buffer.get(..count).unwrap_or_default();
             if self.done + count as u64 > size {
                 self.discard();
-                return Err(Failure::Final(
-                    self.wrong("size", format!("more than {size}")),
-                ));
+                return Err(Failure::Final(self.expected.wrong(
+                    "size",
+                    format!("more than {size}"),
+                    size.to_string(),
+                )));
             }
             self.write(bytes)?;
             progress.event(Event::Bytes {
@@ -254,18 +273,6 @@ impl<'a> Partial<'a> {
         }
     }
 
-    fn wrong(&self, what: &'static str, got: String) -> HubError {
-        HubError::Wrong {
-            file: self.expected.name.clone(),
-            what,
-            got,
-            want: match what {
-                "size" => self.expected.size.to_string(),
-                _ => self.expected.etag.clone(),
-            },
-        }
-    }
-
     fn discard(&self) {
         // If it cannot be removed it stays an incomplete file, which is never taken for a whole one unchecked.
         let _ = std::fs::remove_file(&self.path);
@@ -273,20 +280,14 @@ impl<'a> Partial<'a> {
 
     /// Puts a whole file with the right hash in its place. What was resumed and is wrong may be begun anew: `Ok(false)`.
     pub(super) fn finish(&mut self, place: &Path) -> Result<bool> {
-        let hasher = std::mem::replace(&mut self.hasher, Hasher::None);
-        if let Some((what, got)) = hasher.finish()
-            && got != self.expected.etag
-        {
+        let hasher = std::mem::take(&mut self.hasher);
+        if let Some((what, got, want)) = hasher.mismatch() {
             if self.resumed {
                 self.restart()?;
                 return Ok(false);
             }
             self.discard();
-            return Err(self.wrong(what, got));
-        }
-        if let Err(error) = self.expected.check(&self.path, &()) {
-            self.discard();
-            return Err(error);
+            return Err(self.expected.wrong(what, got, want));
         }
         self.file
             .sync_all()

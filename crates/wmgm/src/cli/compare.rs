@@ -6,7 +6,7 @@ use super::say::{say, warn};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use wmgm::compare::{
-    CompareConfig, CompareEvent, CompareOptions, StageWork, Watcher, compare, training_work,
+    CompareConfig, CompareEvent, CompareOptions, Watcher, compare, total_work, training_work,
 };
 use wmgm::error::{Error, Result};
 use wmgm::files::write_atomic;
@@ -93,8 +93,7 @@ fn plan(config: &CompareConfig) -> Result<String> {
     let mut all = 0u64;
     for planned in config.plan()? {
         let work = training_work(&planned.run)?;
-        let total = work.iter().map(StageWork::total);
-        let total = total.fold(0, u64::saturating_add);
+        let total = total_work(&work);
         all = all.saturating_add(total);
         let stages: Vec<String> = (work.iter())
             .map(|w| format!("{} {} steps of {:.3e}", w.stage, w.steps, w.step as f64))

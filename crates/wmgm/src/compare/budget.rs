@@ -29,6 +29,12 @@ impl StageWork {
     }
 }
 
+/// Multiply-adds of all steps of all stages.
+pub fn total_work(stages: &[StageWork]) -> u64 {
+    let totals = stages.iter().map(StageWork::total);
+    totals.fold(0, u64::saturating_add)
+}
+
 /// The work of every stage of a run, in the order of training.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ mod point;
 mod report;
 mod shared;
 
-pub use budget::{StageWork, training_work};
+pub use budget::{StageWork, total_work, training_work};
 pub use config::{CompareConfig, ModelConfig, Planned};
 pub use features::FeatureDistance;
 pub use measure::{BandDistance, Measure};

@@ -1,6 +1,6 @@
 //! What a comparison leaves for readers: JSON, Markdown, plots, sheets.
 
-use super::budget::{StageWork, training_work};
+use super::budget::{StageWork, total_work, training_work};
 use super::config::Planned;
 use super::point::{Point, TimedPoint, Timing, write_json};
 use super::{CompareConfig, Measure};
@@ -279,14 +279,11 @@ fn curves(made: &[&Made], measure: &str) -> std::result::Result<Vec<u8>, charts:
 /// Whether the training of all took the same work, to a hundredth: models of other runs may have taken more.
 fn is_equal(made: &[&Made]) -> bool {
     let works = made.iter().filter(|m| !m.entry.ablation);
-    let works: Vec<f64> = works.map(|m| total(&m.entry) as f64).collect();
+    let works: Vec<f64> = works
+        .map(|m| total_work(&m.entry.training) as f64)
+        .collect();
     let most = works.iter().copied().fold(0.0, f64::max);
     works.iter().all(|work| *work > 0.99 * most)
-}
-
-/// The multiply-adds of its training.
-fn total(e: &Entry) -> u64 {
-    (e.training.iter().map(StageWork::total)).fold(0, u64::saturating_add)
 }
 
 fn markdown(
@@ -352,7 +349,7 @@ fn markdown(
                     e.name,
                     e.parameters,
                     steps.join(", "),
-                    total(e) as f64,
+                    total_work(&e.training) as f64,
                     s.sampler,
                     s.cost.passes,
                     s.cost.multiply_adds as f64

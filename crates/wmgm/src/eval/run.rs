@@ -394,10 +394,9 @@ impl Plan<'_> {
             values.push(self.diversity(net, set)?);
         }
         let bands = match &known.bands {
-            Some(reference) => match self.bands(set)? {
-                Some(bands) => bands.distances(reference)?,
-                None => Vec::new(),
-            },
+            Some(reference) => {
+                (self.bands(set)?).map_or(Ok(Vec::new()), |bands| bands.distances(reference))?
+            }
             None => Vec::new(),
         };
         Ok(Run {

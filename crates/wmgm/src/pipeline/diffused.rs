@@ -1,6 +1,6 @@
 //! SGM and WSGM of this program in use: every band is diffused, details given the low band so far.
 
-use super::trajectory::{shows, within_range};
+use super::trajectory::{noisy, within_range};
 use super::{Cost, OnStep, Pipeline, Plan, SampleOptions, no_class, no_trajectory};
 use crate::bundle::{self, Bands, DiffusedBundle};
 use crate::config::{SampleDefaults, check_sample};
@@ -144,15 +144,10 @@ impl Pipeline for Diffused {
         }
         let (_, solver, steps) = self.how(options)?;
         let low = &self.bands.low;
-        let mut states = Vec::new();
         let draw = Draw::low(options.seed, indices);
-        let mut watch = |i: usize, x: &Tensor| {
-            if shows(i + 1, steps) && i + 1 < steps {
-                states.push(x.clone());
-            }
-            on_step(i + 1)
-        };
-        let finished = low.sample(&solver, steps, draw, None, &self.device, &mut watch)?;
+        let (states, finished) = noisy(steps, on_step, |watch| {
+            low.sample(&solver, steps, draw, None, &self.device, watch)
+        })?;
         for x in states {
             on_frame(&within_range(&self.shown(low.unfolded(&x)?)?)?)?;
         }

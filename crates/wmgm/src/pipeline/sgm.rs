@@ -1,6 +1,6 @@
 //! A diffusion on pixels in use.
 
-use super::trajectory::{shows, within_range};
+use super::trajectory::{noisy, within_range};
 use super::{OnStep, Pipeline, Plan, SampleOptions, no_class};
 use crate::bundle;
 use crate::error::{Error, Result};
@@ -177,12 +177,8 @@ impl Pipeline for Sgm {
                 run.sampler
             )));
         }
-        let mut states = Vec::new();
-        let finished = self.sample_watched(options, indices, &mut |i, x| {
-            if shows(i + 1, run.steps) && i + 1 < run.steps {
-                states.push(x.clone());
-            }
-            on_step(i + 1)
+        let (states, finished) = noisy(run.steps, on_step, |watch| {
+            self.sample_watched(options, indices, watch)
         })?;
         for x in states {
             on_frame(&self.coloured(within_range(&x)?)?)?;

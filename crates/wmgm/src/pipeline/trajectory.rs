@@ -1,5 +1,7 @@
 //! Which steps of a sampler a trajectory shows, and noisy pictures as they can be shown.
 
+use super::OnStep;
+use crate::error::Result;
 use candle_core::Tensor;
 
 /// The most steps that are shown, evenly spread if there are more.
@@ -10,6 +12,22 @@ pub(super) fn shows(step: usize, steps: usize) -> bool {
     // Step i is the first at or beyond k / COLUMNS of the way for some k.
     let column = |step: usize| step * COLUMNS / steps.max(1);
     steps <= COLUMNS || column(step) > column(step.saturating_sub(1))
+}
+
+/// The noisy states that a trajectory shows of `steps` steps, and what `sample` ends with; it tells of every step.
+pub(super) fn noisy(
+    steps: usize,
+    on_step: OnStep<'_>,
+    sample: impl FnOnce(&mut dyn FnMut(usize, &Tensor) -> candle_core::Result<()>) -> Result<Tensor>,
+) -> Result<(Vec<Tensor>, Tensor)> {
+    let mut states = Vec::new();
+    let finished = sample(&mut |i, x| {
+        if shows(i + 1, steps) && i + 1 < steps {
+            states.push(x.clone());
+        }
+        on_step(i + 1)
+    })?;
+    Ok((states, finished))
 }
 
 /// Pictures (N, C, H, W) whose root mean square is above that of pictures, about 1/2, brought down to it, each by itself.

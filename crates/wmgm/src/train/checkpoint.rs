@@ -1,9 +1,12 @@
 //! Checkpoints: every variable and optimiser state of a stage in one safetensors file, replaced atomically.
 
 use crate::error::{Error, Result};
+use crate::files::map_bounded;
+use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use nn_ops::{AdamW, Ema, Params};
 use rayon::prelude::*;
+use safetensors::SafeTensors;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
@@ -73,20 +76,25 @@ pub(super) fn load(path: &Path, parts: &mut [Part<'_>]) -> Result<u64> {
         }
         .map_err(|e| bad(path, format!("{prefix}: {e}")))?;
     }
-    steps_of(&all, path)
+    steps_of(all.get("step"), path)
 }
 
-/// The number of steps done.
+/// The number of steps done, without reading the rest.
 pub(super) fn steps(path: &Path) -> Result<u64> {
-    steps_of(&read(path)?, path)
+    let bytes = map_bounded(path, u64::MAX)?;
+    let all = SafeTensors::deserialize(&bytes).map_err(|e| bad(path, e.to_string()))?;
+    let step = all.tensor("step").ok();
+    steps_of(
+        step.map(|s| s.load(&Device::Cpu)).transpose()?.as_ref(),
+        path,
+    )
 }
 
 fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
     candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| bad(path, e.to_string()))
 }
 
-fn steps_of(all: &HashMap<String, Tensor>, path: &Path) -> Result<u64> {
-    let step = all.get("step");
+fn steps_of(step: Option<&Tensor>, path: &Path) -> Result<u64> {
     let step = step.ok_or_else(|| bad(path, "the tensor step is missing".into()))?;
     let step = step.reshape(1).and_then(|s| s.to_vec1::<i64>());
     let step = step.map_err(|e| bad(path, format!("the tensor step: {e}")))?;
@@ -103,7 +111,7 @@ fn bad(path: &Path, reason: String) -> Error {
 /// The averaged weights in a stage's checkpoint, and the steps that made them.
 pub(super) fn averages(path: &Path) -> Result<(HashMap<String, Tensor>, u64)> {
     let all = read(path)?;
-    let step = steps_of(&all, path)?;
+    let step = steps_of(all.get("step"), path)?;
     let averages: HashMap<String, Tensor> = all
         .into_iter()
         .filter_map(|(n, t)| Some((n.strip_prefix("ema/")?.to_string(), t)))
