@@ -26,13 +26,19 @@ pub(super) struct Expected {
 
 impl Expected {
     /// Whether a file that is there has the hash that is known; one whose name is that hash was checked when it came.
-    pub(super) fn check(&self, blob: &Path) -> Result<()> {
+    pub(super) fn check(&self, blob: &Path, progress: &dyn Progress) -> Result<()> {
         let mut hasher = Hasher::known(self);
         if hasher.sha256.is_none() {
             return Ok(());
         }
         let mut file = File::open(blob).map_err(HubError::io("open", blob))?;
-        read_through(&mut file, blob, |bytes| hasher.update(bytes))?;
+        read_through(&mut file, blob, |bytes| {
+            hasher.update(bytes);
+            match progress.stop() {
+                true => Err(HubError::Cancelled),
+                false => Ok(()),
+            }
+        })?;
         match hasher.mismatch() {
             None => Ok(()),
             Some((what, got, want)) => Err(self.wrong(what, got, want)),
@@ -50,12 +56,16 @@ impl Expected {
 }
 
 /// Shows all that is left of a file to `each`, piece by piece.
-fn read_through(file: &mut File, path: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
+fn read_through(
+    file: &mut File,
+    path: &Path,
+    mut each: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(n) => each(buffer.get(..n).unwrap_or_default()),
+            Ok(n) => each(buffer.get(..n).unwrap_or_default())?,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(HubError::io("read", path)(e)),
         }
@@ -158,6 +168,7 @@ impl<'a> Partial<'a> {
         read_through(file, &path, |bytes| {
             hasher.update(bytes);
             *done += bytes.len() as u64;
+            Ok(())
         })?;
         partial.resumed = partial.done > 0;
         Ok(partial)

@@ -213,7 +213,7 @@ impl Hub {
         let blob = cache.blob(&expected.etag);
         let there = std::fs::metadata(&blob).is_ok_and(|meta| meta.is_file() && meta.len() == size);
         if there {
-            expected.check(&blob)?;
+            expected.check(&blob, progress)?;
             progress.event(Event::Cached { file: name });
         } else {
             self.download(repo, cache, &url, &expected, progress)?;
